@@ -1,0 +1,219 @@
+//! The byte accounting of one object, on either side.
+
+use core::num::NonZeroU32;
+
+use crate::error::{Error, LocalError, PeerError, Refusal};
+use crate::start_packet::ObjectSize;
+
+/// Which end of the object this side is.
+///
+/// ```
+/// use dataserver_core::{ObjectSize, Side, Transfer};
+///
+/// let transfer = Transfer::sender(ObjectSize::UNKNOWN, Transfer::DEFAULT_CHUNK);
+/// assert_eq!(transfer.side(), Side::Sender);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The object leaves from here.
+    Sender,
+    /// The object arrives here.
+    Receiver,
+}
+
+/// Counts the bytes of one object, cuts it into chunks and holds it to its size.
+///
+/// Usable alone, for a protocol that has only this in common with ours.
+///
+/// ```
+/// use core::num::NonZeroU32;
+/// use dataserver_core::{ObjectSize, Transfer};
+///
+/// let chunk = NonZeroU32::new(4).unwrap();
+/// let mut transfer = Transfer::sender(ObjectSize::new(6)?, chunk);
+/// assert_eq!(transfer.max(), 4);
+/// transfer.advance(4)?;
+/// assert_eq!(transfer.max(), 2);
+/// transfer.advance(2)?;
+/// assert_eq!(transfer.max(), 0);
+/// assert_eq!(transfer.finish()?, 6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    side: Side,
+    /// Whether `bound` is the declared size, or only the most that is allowed.
+    declared: bool,
+    bound: u64,
+    moved: u64,
+    chunk: NonZeroU32,
+}
+
+impl Transfer {
+    /// The default of the most bytes that one step moves: 256 KiB.
+    ///
+    /// The original's is 21, which costs a system call per 21 bytes. It leaves no mark on the wire.
+    ///
+    /// ```
+    /// assert_eq!(dataserver_core::Transfer::DEFAULT_CHUNK.get(), 262_144);
+    /// ```
+    pub const DEFAULT_CHUNK: NonZeroU32 = match NonZeroU32::new(256 * 1024) {
+        Some(bytes) => bytes,
+        None => NonZeroU32::MIN,
+    };
+
+    /// A sender of an object of `size`, in steps of at most `chunk` bytes.
+    ///
+    /// ```
+    /// use dataserver_core::{ObjectSize, Transfer};
+    ///
+    /// let transfer = Transfer::sender(ObjectSize::UNKNOWN, Transfer::DEFAULT_CHUNK);
+    /// assert_eq!(transfer.max(), 262_144);
+    /// ```
+    pub const fn sender(size: ObjectSize, chunk: NonZeroU32) -> Self {
+        Self::new(Side::Sender, size, u64::MAX, chunk)
+    }
+
+    /// A receiver of an object of `size`, of at most `limit` bytes, in steps of at most `chunk`.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`] where the size is known to be above the limit.
+    ///
+    /// ```
+    /// use dataserver_core::{ObjectSize, Refusal, Transfer};
+    ///
+    /// let chunk = Transfer::DEFAULT_CHUNK;
+    /// assert!(Transfer::receiver(ObjectSize::new(5)?, 5, chunk).is_ok());
+    /// assert_eq!(
+    ///     Transfer::receiver(ObjectSize::new(6)?, 5, chunk),
+    ///     Err(Refusal::TooLarge { declared: 6, limit: 5 }),
+    /// );
+    /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
+    /// ```
+    pub const fn receiver(
+        size: ObjectSize,
+        limit: u64,
+        chunk: NonZeroU32,
+    ) -> Result<Self, Refusal> {
+        match size.bytes() {
+            Some(declared) if declared > limit => Err(Refusal::TooLarge { declared, limit }),
+            _ => Ok(Self::new(Side::Receiver, size, limit, chunk)),
+        }
+    }
+
+    pub(crate) const fn new(side: Side, size: ObjectSize, limit: u64, chunk: NonZeroU32) -> Self {
+        let (declared, bound) = match size.bytes() {
+            Some(bytes) => (true, bytes),
+            None => (false, limit),
+        };
+        Self { side, declared, bound, moved: 0, chunk }
+    }
+
+    /// Which end of the object this side is.
+    ///
+    /// ```
+    /// use dataserver_core::{ObjectSize, Side, Transfer};
+    ///
+    /// let transfer = Transfer::receiver(ObjectSize::UNKNOWN, 9, Transfer::DEFAULT_CHUNK)?;
+    /// assert_eq!(transfer.side(), Side::Receiver);
+    /// # Ok::<(), dataserver_core::Refusal>(())
+    /// ```
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The declared size, or the most that is allowed.
+    pub(crate) const fn bound(&self) -> u64 {
+        self.bound
+    }
+
+    pub(crate) const fn chunk(&self) -> NonZeroU32 {
+        self.chunk
+    }
+
+    /// How many bytes have moved.
+    ///
+    /// ```
+    /// use dataserver_core::{ObjectSize, Transfer};
+    ///
+    /// let mut transfer = Transfer::sender(ObjectSize::UNKNOWN, Transfer::DEFAULT_CHUNK);
+    /// transfer.advance(7)?;
+    /// assert_eq!(transfer.moved(), 7);
+    /// # Ok::<(), dataserver_core::Error>(())
+    /// ```
+    pub const fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// The most bytes that the next step may move: at most the chunk; 0 when none may follow.
+    ///
+    /// ```
+    /// use dataserver_core::{ObjectSize, Transfer};
+    ///
+    /// let transfer = Transfer::sender(ObjectSize::new(0)?, Transfer::DEFAULT_CHUNK);
+    /// assert_eq!(transfer.max(), 0);
+    /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
+    /// ```
+    pub const fn max(&self) -> usize {
+        let left = self.bound.saturating_sub(self.moved);
+        if left < self.chunk.get() as u64 { left as usize } else { self.chunk.get() as usize }
+    }
+
+    /// Counts `n` bytes that have moved.
+    ///
+    /// # Errors
+    /// Nothing is counted where `n` is above [`max`](Self::max). If some bytes were allowed, the
+    /// driver is at fault ([`LocalError::Overrun`]); if none were, then whoever made the object
+    /// longer than declared or allowed: the application, or the peer.
+    ///
+    /// ```
+    /// use dataserver_core::{Error, LocalError, ObjectSize, Transfer};
+    ///
+    /// let mut transfer = Transfer::sender(ObjectSize::new(1)?, Transfer::DEFAULT_CHUNK);
+    /// transfer.advance(1)?;
+    /// let longer = LocalError::LongerThanDeclared { declared: 1 };
+    /// assert_eq!(transfer.advance(1), Err(Error::Local(longer)));
+    /// assert_eq!(transfer.moved(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn advance(&mut self, n: usize) -> Result<(), Error> {
+        let max = self.max();
+        if n <= max {
+            self.moved = self.moved.saturating_add(n as u64);
+            return Ok(());
+        }
+        Err(match (max, self.side, self.declared) {
+            (1.., ..) => LocalError::Overrun { reported: n, max }.into(),
+            (0, Side::Sender, _) => LocalError::LongerThanDeclared { declared: self.bound }.into(),
+            (0, Side::Receiver, true) => {
+                PeerError::LongerThanDeclared { declared: self.bound }.into()
+            }
+            (0, Side::Receiver, false) => PeerError::LongerThanAllowed { limit: self.bound }.into(),
+        })
+    }
+
+    /// The object is at its end: is it whole? Its size if so.
+    ///
+    /// # Errors
+    /// It is shorter than declared: [`LocalError::ShorterThanDeclared`] at the sender,
+    /// [`PeerError::Truncated`] at the receiver.
+    ///
+    /// ```
+    /// use dataserver_core::{Error, ObjectSize, PeerError, Transfer};
+    ///
+    /// let transfer = Transfer::receiver(ObjectSize::new(2)?, 9, Transfer::DEFAULT_CHUNK)?;
+    /// let truncated = PeerError::Truncated { received: 0, expected: 2 };
+    /// assert_eq!(transfer.finish(), Err(Error::Peer(truncated)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn finish(&self) -> Result<u64, Error> {
+        let (moved, bound) = (self.moved, self.bound);
+        if !self.declared || moved == bound {
+            return Ok(moved);
+        }
+        Err(match self.side {
+            Side::Sender => LocalError::ShorterThanDeclared { sent: moved, declared: bound }.into(),
+            Side::Receiver => PeerError::Truncated { received: moved, expected: bound }.into(),
+        })
+    }
+}
