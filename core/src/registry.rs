@@ -360,6 +360,32 @@ impl<H> Registry<H> {
         }
     }
 
+    /// Gives a lease back. An entry until delivered ends where the transfer succeeded
+    /// (`delivered`), and may be claimed again where it did not.
+    ///
+    /// ```
+    /// use dataserver_core::{Entry, Instant, Key, Refusal, Registry, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// let now = Instant::default();
+    /// let mut registry = Registry::new();
+    /// registry.add(Entry::exact(packet).until_delivered(), (), now)?;
+    ///
+    /// let lease = registry.claim(&packet, now)?.lease;
+    /// registry.release(lease, true);
+    /// assert_eq!(registry.claim(&packet, now).unwrap_err(), Refusal::NotRegistered);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn release(&mut self, Lease { slot, id }: Lease, delivered: bool) {
+        let Some(registered) = self.entries.get_mut(&slot).filter(|found| found.id == id) else {
+            return; // removed, expired or claimed once
+        };
+        registered.leased = false;
+        if delivered && registered.entry.uses == Uses::UntilDelivered {
+            self.take(slot);
+        }
+    }
+
     fn take(&mut self, slot: Slot) -> Option<H> {
         let Registered { entry, handler, .. } = self.entries.remove(&slot)?;
         if let Some(expiry) = entry.expiry {
@@ -412,32 +438,6 @@ impl<H: Clone> Registry<H> {
             self.take(slot);
         }
         Ok(claim)
-    }
-
-    /// Gives a lease back. An entry until delivered ends where the transfer succeeded
-    /// (`delivered`), and may be claimed again where it did not.
-    ///
-    /// ```
-    /// use dataserver_core::{Entry, Instant, Key, Refusal, Registry, StartPacket};
-    ///
-    /// let packet = StartPacket::put(Key::from_name("start"));
-    /// let now = Instant::default();
-    /// let mut registry = Registry::new();
-    /// registry.add(Entry::exact(packet).until_delivered(), (), now)?;
-    ///
-    /// let lease = registry.claim(&packet, now)?.lease;
-    /// registry.release(lease, true);
-    /// assert_eq!(registry.claim(&packet, now).unwrap_err(), Refusal::NotRegistered);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn release(&mut self, Lease { slot, id }: Lease, delivered: bool) {
-        let Some(registered) = self.entries.get_mut(&slot).filter(|found| found.id == id) else {
-            return; // removed, expired or claimed once
-        };
-        registered.leased = false;
-        if delivered && registered.entry.uses == Uses::UntilDelivered {
-            self.take(slot);
-        }
     }
 }
 

@@ -1,0 +1,29 @@
+//! The clock that the adapters give to the core.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant as StdInstant};
+
+use dataserver_core::Instant;
+
+/// The present, on a clock that starts when this process first asks.
+///
+/// ```
+/// let earlier = dataserver_adapter::now();
+/// assert!(dataserver_adapter::now() >= earlier);
+/// ```
+pub fn now() -> Instant {
+    static EPOCH: OnceLock<StdInstant> = OnceLock::new();
+    Instant::new(EPOCH.get_or_init(StdInstant::now).elapsed())
+}
+
+/// So long from now: when an [`Entry`](dataserver_core::Entry) should expire.
+///
+/// ```
+/// use std::time::Duration;
+/// use dataserver_adapter::{after, now};
+///
+/// assert!(after(Duration::from_secs(60)) > now());
+/// ```
+pub fn after(duration: Duration) -> Instant {
+    now().saturating_add(duration)
+}

@@ -1,0 +1,13 @@
+//! What every adapter of dataserver needs beside the core, so that it stands once.
+//!
+//! A program uses this through `dataserver-std` or `dataserver-smol`, which export it again. Only
+//! who writes an adapter of their own depends on it directly.
+
+mod clock;
+mod error;
+mod handlers;
+pub mod tcp;
+
+pub use clock::{after, now};
+pub use error::{Error, Receipt};
+pub use handlers::Handlers;

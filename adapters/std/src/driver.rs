@@ -1,0 +1,209 @@
+//! The loop that does what the core asks, over any stream.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use dataserver_adapter::{Error, Receipt, now};
+use dataserver_core::{
+    Config, Connection, Direction, Error as Cause, LocalError, StartPacket, Step,
+};
+
+use crate::stream::{Stopped, Stream};
+
+/// A connection, and the stream that carries it.
+pub(crate) struct Driver<S: ?Sized> {
+    pub(crate) connection: Connection,
+    /// What the stream or the application said when it failed.
+    failure: Option<Arc<io::Error>>,
+    pub(crate) stream: S,
+}
+
+/// What the application wants: the loop comes back when it has it.
+pub(crate) enum Want<'a> {
+    /// The start packet to be over.
+    Start,
+    /// Some of the object in here; none means that it has ended.
+    Receive(&'a mut [u8]),
+    /// Some of this sent.
+    Send(&'a [u8]),
+    /// Some of this file sent; none means that the rest is to be read and sent.
+    SendFile(&'a File),
+    /// The object to be over, and the receipt given or got.
+    End,
+}
+
+impl<S: Stream> Driver<S> {
+    pub(crate) fn server(stream: S, config: &Config) -> Self {
+        Self { connection: Connection::server(*config, now()), failure: None, stream }
+    }
+
+    pub(crate) fn client(
+        stream: S,
+        packet: StartPacket,
+        expected: Direction,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        if packet.direction() != expected {
+            return Err(Error::Direction { entry: packet.into(), expected });
+        }
+        Ok(Self { connection: Connection::client(*config, packet, now()), failure: None, stream })
+    }
+}
+
+impl<S: Stream + ?Sized> Driver<S> {
+    /// Goes on until the application has what it wants. How many bytes of the object moved.
+    pub(crate) fn run(&mut self, mut want: Want<'_>) -> io::Result<usize> {
+        loop {
+            match (self.connection.step(), &mut want) {
+                (Step::Read { max }, _) => {
+                    let mut packet = [0; StartPacket::LEN];
+                    let n = self.read(&mut packet[..max]);
+                    self.connection.feed(&packet[..n]);
+                }
+                (Step::Write { bytes, payload }, want) => {
+                    let mut packet = [0; StartPacket::LEN];
+                    let packet = &mut packet[..bytes.len()];
+                    packet.copy_from_slice(bytes);
+                    let object = match want {
+                        Want::Send(object) => &object[..object.len().min(payload)],
+                        _ => &[],
+                    };
+                    let n = self.write(&[IoSlice::new(packet), IoSlice::new(object)]);
+                    self.connection.advance(n);
+                    if n > packet.len() {
+                        return Ok(n - packet.len());
+                    }
+                }
+                (Step::Receive { max }, Want::Receive(buffer)) => {
+                    let max = max.min(buffer.len());
+                    let n = self.read(&mut buffer[..max]);
+                    self.connection.advance(n);
+                    if n > 0 {
+                        return Ok(n);
+                    }
+                }
+                (Step::Send { max }, Want::Send(object)) => {
+                    let n = self.write(&[IoSlice::new(&object[..object.len().min(max)])]);
+                    self.connection.advance(n);
+                    if n > 0 {
+                        return Ok(n);
+                    }
+                }
+                (Step::Send { max }, Want::SendFile(file)) => {
+                    if let Some(n) = self.attempt(|stream| stream.send_file(file, max)) {
+                        self.connection.advance(n);
+                        return Ok(n);
+                    }
+                }
+                (Step::Receive { .. }, Want::End) => {
+                    if self.read(&mut [0]) > 0 {
+                        self.connection.abort("the object was not read to its end");
+                    }
+                }
+                (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
+                (Step::Shutdown, Want::Send(more)) => self.connection.advance(more.len()),
+                (Step::Shutdown, Want::End) => {
+                    if self.attempt(|stream| stream.shut_down().map(|()| 0)).is_some() {
+                        self.connection.shut_down();
+                    }
+                }
+                (Step::AwaitEnd, Want::Receive(_) | Want::End) => {
+                    let n = self.read(&mut [0]);
+                    self.connection.advance(n);
+                }
+                (Step::Commit, Want::End) => self.connection.commit(),
+                (Step::Done(Err(cause)), _) => return Err(self.error(cause).into()),
+                (
+                    Step::Decide(_)
+                    | Step::Receive { .. }
+                    | Step::Send { .. }
+                    | Step::Commit
+                    | Step::Shutdown
+                    | Step::AwaitEnd
+                    | Step::Done(Ok(_)),
+                    _,
+                ) => return Ok(0),
+            }
+        }
+    }
+
+    /// Ends the object, and leaves the stream to be closed in order.
+    pub(crate) fn finish(&mut self, packet: StartPacket) -> io::Result<Receipt> {
+        self.run(Want::End)?;
+        self.stream.disarm()?;
+        Ok(Receipt { peer: self.stream.peer(), packet, bytes: self.connection.moved() })
+    }
+
+    /// The application failed, unless the connection had before.
+    pub(crate) fn abort(&mut self, reason: &'static str, source: Option<io::Error>) -> io::Error {
+        self.connection.abort(reason);
+        // An error that came from this very connection says nothing more about it.
+        let news = source.filter(|source| Error::of(source).is_none());
+        self.failure = self.failure.take().or(news.map(Arc::new));
+        self.error(match self.connection.step() {
+            Step::Done(Err(cause)) => cause,
+            _ => LocalError::Aborted { reason }.into(), // the transfer had succeeded before
+        })
+        .into()
+    }
+
+    fn error(&self, cause: Cause) -> Error {
+        Error::Transfer {
+            peer: self.stream.peer(),
+            packet: self.connection.packet(),
+            cause,
+            source: self.failure.clone(),
+        }
+    }
+
+    /// Reads some bytes. None where the stream ended or failed, as the core now knows.
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        match self.attempt(|stream| stream.read(buffer)) {
+            Some(0) => {
+                self.connection.end_of_stream();
+                0
+            }
+            moved => moved.unwrap_or(0),
+        }
+    }
+
+    /// Writes some bytes. None where the stream failed, as the core now knows.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> usize {
+        match self.attempt(|stream| stream.write_vectored(slices)) {
+            Some(0) => {
+                self.fail(io::ErrorKind::WriteZero.into());
+                0
+            }
+            moved => moved.unwrap_or(0),
+        }
+    }
+
+    /// Does something on the stream that may wait for the peer, until a timer is due.
+    fn attempt(&mut self, io: impl FnOnce(&mut S) -> io::Result<usize>) -> Option<usize> {
+        self.connection.wait(now());
+        self.connection.handle_timeout(now());
+        if let Step::Done(_) = self.connection.step() {
+            return None;
+        }
+        self.stream.set_deadline(self.connection.deadline());
+        match io(&mut self.stream) {
+            Ok(moved) => return Some(moved),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => self.connection.handle_timeout(now()),
+                io::ErrorKind::Interrupted => {}
+                _ => self.fail(error),
+            },
+        }
+        None
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        if Stopped::is(&error) {
+            self.connection.abort("the server is stopping");
+        } else {
+            self.connection.reset();
+            self.failure = Some(Arc::new(error));
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! An object on its way: what handlers and clients read from and write to.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+
+use dataserver_adapter::Receipt;
+use dataserver_core::{Config, Direction, StartPacket, Step};
+
+use crate::driver::{Driver, Want};
+use crate::stream::Stream;
+
+/// What a file is read through where the system cannot send it, and a reader always.
+const COPY_BUFFER: usize = 256 * 1024;
+
+/// What is read first of a file, to leave together with the start packet.
+const FIRST_BYTES: usize = 16 * 1024;
+
+/// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
+///
+/// Read it to its end. An error of [`read`](Read::read) is final: the connection failed, and what
+/// was read is not the object.
+///
+/// A handler that returns `Ok` has committed the object; a client says so with
+/// [`commit`](Self::commit). Dropping it before that resets the connection.
+///
+/// ```no_run
+/// use std::fs::File;
+/// use dataserver_std::{Client, Key, StartPacket};
+///
+/// let mut object = Client::new("127.0.0.1:8089").get(StartPacket::get(Key::from_name("start")))?;
+/// let file = File::create("object")?;
+/// object.receive_file(&file)?;
+/// file.sync_all()?;
+/// object.commit()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Receiver<S: ?Sized = dyn Stream> {
+    pub(crate) packet: StartPacket,
+    pub(crate) driver: Driver<S>,
+}
+
+impl<S: Stream> Receiver<S> {
+    /// Begins a get over a stream that is connected already: sends the start packet.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer).
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use std::os::unix::net::UnixStream;
+    /// use dataserver_std::{Config, Handlers, Key, Receiver, Socket, StartPacket};
+    ///
+    /// const PACKET: StartPacket = StartPacket::get(Key::from_name("start"));
+    ///
+    /// let (client, server) = UnixStream::pair()?;
+    /// let serving = std::thread::spawn(move || {
+    ///     let handlers = Handlers::default();
+    ///     handlers.on_get(PACKET, |object| object.send(b"hello"))?;
+    ///     handlers.serve(Socket::try_from(server)?, &Config::default())
+    /// });
+    ///
+    /// let mut object = Receiver::open(Socket::try_from(client)?, PACKET, &Config::default())?;
+    /// let mut text = String::new();
+    /// object.read_to_string(&mut text)?;
+    /// object.commit()?;
+    /// assert_eq!(text, "hello");
+    /// assert_eq!(serving.join().unwrap()?.bytes, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn open(stream: S, packet: StartPacket, config: &Config) -> io::Result<Self> {
+        let mut driver = Driver::client(stream, packet, Direction::Get, config)?;
+        driver.run(Want::Start)?;
+        Ok(Self { packet, driver })
+    }
+}
+
+impl<S: Stream + ?Sized> Receiver<S> {
+    /// The start packet of this connection.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Receiver) {
+    /// println!("declared: {}", object.packet().size());
+    /// # }
+    /// ```
+    pub fn packet(&self) -> StartPacket {
+        self.packet
+    }
+
+    /// The address of the sender, where it has one.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Receiver) {
+    /// println!("from {:?}", object.peer());
+    /// # }
+    /// ```
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.driver.stream.peer()
+    }
+
+    /// Receives what is left of the object into a file, at its cursor. How many bytes that was.
+    ///
+    /// # Errors
+    /// What the connection or the file says.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Receiver) -> std::io::Result<()> {
+    /// let file = std::fs::File::create("object")?;
+    /// let bytes = object.receive_file(&file)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn receive_file(&mut self, mut file: &File) -> io::Result<u64> {
+        let mut buffer = vec![0; COPY_BUFFER];
+        let mut received = 0;
+        loop {
+            let n = self.read(&mut buffer)?;
+            if n == 0 {
+                return Ok(received);
+            }
+            file.write_all(&buffer[..n])?;
+            received += n as u64;
+        }
+    }
+
+    /// Says that the object is stored, for good: gives the sender its receipt.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer): also where the object was not read to its
+    /// end. If it is the connection that failed here, the sender may not know that the object was
+    /// stored.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Receiver) -> std::io::Result<()> {
+    /// let receipt = object.commit()?;
+    /// println!("{} bytes", receipt.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn commit(&mut self) -> io::Result<Receipt> {
+        self.driver.finish(self.packet)
+    }
+}
+
+impl<S: Stream + ?Sized> Read for Receiver<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        self.driver.run(Want::Receive(buffer))
+    }
+}
+
+/// An object that leaves: in the handler of a get, and from [`Client::put`](crate::Client::put).
+///
+/// Send all of it at once with [`send`](Self::send), [`send_file`](Self::send_file) or
+/// [`send_reader`](Self::send_reader), which wait for the receipt. Or write it piece by piece, and
+/// then ask for the receipt with [`finish`](Self::finish). A handler may leave that to the server.
+/// Dropping it before that resets the connection.
+///
+/// ```no_run
+/// use std::io::Write;
+/// use dataserver_std::{Client, Key, StartPacket};
+///
+/// let mut object = Client::new("127.0.0.1:8089").put(StartPacket::put(Key::from_name("start")))?;
+/// object.write_all(b"hello, ")?;
+/// object.write_all(b"world")?;
+/// assert_eq!(object.finish()?.bytes, 12);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Sender<S: ?Sized = dyn Stream> {
+    pub(crate) packet: StartPacket,
+    pub(crate) driver: Driver<S>,
+}
+
+impl<S: Stream> Sender<S> {
+    /// Begins a put over a stream that is connected already. The start packet leaves with the first
+    /// bytes of the object; [`flush`](Write::flush) sends it ahead of a first write that takes long.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer).
+    ///
+    /// ```
+    /// use std::io;
+    /// use std::os::unix::net::UnixStream;
+    /// use dataserver_std::{Config, Handlers, Key, Sender, Socket, StartPacket};
+    ///
+    /// const PACKET: StartPacket = StartPacket::put(Key::from_name("start"));
+    ///
+    /// let (client, server) = UnixStream::pair()?;
+    /// let serving = std::thread::spawn(move || {
+    ///     let handlers = Handlers::default();
+    ///     handlers.on_put(PACKET, |object| io::copy(object, &mut io::sink()))?;
+    ///     handlers.serve(Socket::try_from(server)?, &Config::default())
+    /// });
+    ///
+    /// let mut object = Sender::open(Socket::try_from(client)?, PACKET, &Config::default())?;
+    /// assert_eq!(object.send(b"hello")?.bytes, 5);
+    /// assert_eq!(serving.join().unwrap()?.bytes, 5);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn open(stream: S, packet: StartPacket, config: &Config) -> io::Result<Self> {
+        Ok(Self { packet, driver: Driver::client(stream, packet, Direction::Put, config)? })
+    }
+}
+
+impl<S: Stream + ?Sized> Sender<S> {
+    /// The start packet of this connection.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Sender) {
+    /// println!("declared: {}", object.packet().size());
+    /// # }
+    /// ```
+    pub fn packet(&self) -> StartPacket {
+        self.packet
+    }
+
+    /// The address of the receiver, where it has one.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Sender) {
+    /// println!("to {:?}", object.peer());
+    /// # }
+    /// ```
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.driver.stream.peer()
+    }
+
+    /// Sends these bytes, which are all (the rest) of the object, and waits for the receipt.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer).
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Sender) -> std::io::Result<()> {
+    /// object.send(b"hello, world")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<Receipt> {
+        self.write_all(bytes)?;
+        self.finish()
+    }
+
+    /// Sends a file from its cursor to its end, and waits for the receipt.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Sender) -> std::io::Result<()> {
+    /// object.send_file(&std::fs::File::open("object")?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_file(&mut self, mut file: &File) -> io::Result<Receipt> {
+        if let Step::Write { .. } = self.driver.connection.step() {
+            self.send_some(&mut file, &mut [0; FIRST_BYTES])?;
+        }
+        while self.driver.run(Want::SendFile(file))? > 0 {}
+        self.send_rest(&mut file)
+    }
+
+    /// Sends all that a reader has, and waits for the receipt. It may be slow: the start packet goes
+    /// ahead, and only the peer has to be in time.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer), with what the reader said where that failed.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Sender) -> std::io::Result<()> {
+    /// object.send_reader(std::io::stdin())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_reader(&mut self, mut reader: impl Read) -> io::Result<Receipt> {
+        self.flush()?;
+        self.send_rest(&mut reader)
+    }
+
+    /// Ends the object, and waits for the receipt.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer).
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_std::Sender) -> std::io::Result<()> {
+    /// let receipt = object.finish()?;
+    /// println!("{} bytes", receipt.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn finish(&mut self) -> io::Result<Receipt> {
+        self.driver.finish(self.packet)
+    }
+
+    fn send_rest(&mut self, reader: &mut impl Read) -> io::Result<Receipt> {
+        let mut buffer = vec![0; COPY_BUFFER];
+        while self.send_some(reader, &mut buffer)? > 0 {}
+        self.finish()
+    }
+
+    /// Reads once and sends what came. An error of the reader's resets the connection.
+    fn send_some(&mut self, reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = loop {
+            match reader.read(buffer) {
+                Ok(n) => break n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
+            }
+        };
+        self.write_all(&buffer[..n])?;
+        Ok(n)
+    }
+}
+
+const SOURCE_FAILED: &str = "the object cannot be read";
+
+impl<S: Stream + ?Sized> Write for Sender<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        self.driver.run(Want::Send(bytes))
+    }
+
+    /// Sends the start packet, if it has not left with anything yet. Nothing else is held back.
+    fn flush(&mut self) -> io::Result<()> {
+        self.driver.run(Want::Start).map(drop)
+    }
+}

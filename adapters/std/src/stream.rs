@@ -1,0 +1,294 @@
+//! What the adapter needs of a stream, and sockets that have it.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{error, fmt};
+
+use dataserver_adapter::{now, tcp};
+use dataserver_core::Instant;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
+
+/// A blocking stream with deadlines that is armed to abort: however it is dropped, the peer must not
+/// take it for an orderly end, unless it was disarmed before.
+///
+/// [`Socket`] is one. Implement it to carry objects over something else, such as TLS, where an
+/// orderly end is a `close_notify`, and an abort is to leave without one.
+///
+/// ```
+/// use std::io::{self, Read, Write};
+/// use std::net::SocketAddr;
+/// use dataserver_std::{Instant, Socket, Stream};
+///
+/// /// A stream that counts what it reads.
+/// struct Counted {
+///     inner: Socket,
+///     read: u64,
+/// }
+///
+/// impl Read for Counted {
+///     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+///         let n = self.inner.read(buffer)?;
+///         self.read += n as u64;
+///         Ok(n)
+///     }
+/// }
+///
+/// impl Write for Counted {
+///     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+///         self.inner.write(bytes)
+///     }
+///     fn flush(&mut self) -> io::Result<()> {
+///         self.inner.flush()
+///     }
+/// }
+///
+/// impl Stream for Counted {
+///     fn set_deadline(&mut self, deadline: Option<Instant>) {
+///         self.inner.set_deadline(deadline);
+///     }
+///     fn shut_down(&mut self) -> io::Result<()> {
+///         self.inner.shut_down()
+///     }
+///     fn disarm(&mut self) -> io::Result<()> {
+///         self.inner.disarm()
+///     }
+///     fn peer(&self) -> Option<SocketAddr> {
+///         self.inner.peer()
+///     }
+/// }
+/// ```
+pub trait Stream: Read + Write {
+    /// Until when reads and writes may wait, on the clock of [`now`](crate::now). Then they fail
+    /// with [`WouldBlock`](io::ErrorKind::WouldBlock), and may be tried again. Any other error than
+    /// that and [`Interrupted`](io::ErrorKind::Interrupted) is the end of the transfer, a time-out
+    /// of the system's own included.
+    fn set_deadline(&mut self, deadline: Option<Instant>);
+
+    /// Shuts down the write half: the peer sees the end of the stream.
+    ///
+    /// # Errors
+    /// What the stream says; the transfer then fails.
+    fn shut_down(&mut self) -> io::Result<()>;
+
+    /// The transfer is done: from now on, dropping the stream is an orderly end.
+    ///
+    /// # Errors
+    /// What the stream says.
+    fn disarm(&mut self) -> io::Result<()>;
+
+    /// The address of the other end, for messages, where it has one.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// Sends up to `max` bytes of a file from its cursor, without taking them through this process.
+    ///
+    /// 0 where nothing, or nothing more, goes this way: the file is at its end, or this stream or
+    /// the system cannot. What is left is then read and written, which tells the one from the other.
+    ///
+    /// # Errors
+    /// What the stream says.
+    fn send_file(&mut self, _file: &File, _max: usize) -> io::Result<usize> {
+        Ok(0)
+    }
+}
+
+/// A connected TCP or Unix stream socket that is armed to abort.
+///
+/// Over TCP an abort is a reset. A Unix socket has none: its peer sees an end of stream, or a reset
+/// where bytes were left unread. So declare the size of an object there.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use dataserver_std::{Socket, Stream};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let stream = TcpStream::connect(listener.local_addr()?)?;
+/// let socket = Socket::try_from(stream)?;
+/// assert_eq!(socket.peer(), Some(listener.local_addr()?));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    peer: Option<SocketAddr>,
+    deadline: Option<Instant>,
+    stop: Option<Arc<Signal>>,
+}
+
+impl TryFrom<TcpStream> for Socket {
+    type Error = io::Error;
+
+    fn try_from(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let peer = stream.peer_addr()?;
+        Self::armed(stream.into(), peer, None)
+    }
+}
+
+impl TryFrom<UnixStream> for Socket {
+    type Error = io::Error;
+
+    fn try_from(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { fd: stream.into(), peer: None, deadline: None, stop: None })
+    }
+}
+
+impl Socket {
+    /// Arms a TCP socket that does not block, and that `stop` resets.
+    pub(crate) fn armed(
+        fd: OwnedFd,
+        peer: SocketAddr,
+        stop: Option<Arc<Signal>>,
+    ) -> io::Result<Self> {
+        tcp::arm(&fd)?;
+        Ok(Self { fd, peer: Some(peer), deadline: None, stop })
+    }
+
+    /// Tries until it is done, waiting for the socket each time that it would have to.
+    fn patiently<T>(
+        &self,
+        readiness: PollFlags,
+        mut attempt: impl FnMut(&OwnedFd) -> Result<T, Errno>,
+    ) -> io::Result<T> {
+        loop {
+            match attempt(&self.fd) {
+                Ok(done) => return Ok(done),
+                Err(Errno::AGAIN) => self.wait(readiness)?,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn wait(&self, readiness: PollFlags) -> io::Result<()> {
+        let socket = PollFd::new(&self.fd, readiness);
+        // Without a signal, the socket takes its place, and is watched twice.
+        let stop = match &self.stop {
+            Some(stop) => PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN),
+            None => socket.clone(),
+        };
+        let mut fds = [socket, stop];
+        let timeout = self.deadline.map(|deadline| timespec(deadline.saturating_since(now())));
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+            Ok(_) if self.stop.is_some() && !fds[1].revents().is_empty() => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, Stopped))
+            }
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.patiently(PollFlags::IN, |fd| {
+            recv(fd, &mut *buffer, RecvFlags::empty()).map(|(n, _)| n)
+        })
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.patiently(PollFlags::OUT, |fd| {
+            sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Socket {
+    fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+    }
+
+    fn shut_down(&mut self) -> io::Result<()> {
+        Ok(shutdown(&self.fd, Shutdown::Write)?)
+    }
+
+    fn disarm(&mut self) -> io::Result<()> {
+        tcp::disarm(&self.fd)
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn send_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
+        let sent = self.patiently(PollFlags::OUT, |fd| rustix::fs::sendfile(fd, file, None, max));
+        sent.or_else(|error| match error.kind() {
+            io::ErrorKind::WouldBlock
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted => Err(error),
+            _ => Ok(0), // the file's, or the system's: reading it will tell
+        })
+    }
+}
+
+/// The server is stopping, and resets what has not ended by itself.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+impl Stopped {
+    pub(crate) fn is(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(<dyn error::Error + Send + Sync>::is::<Self>)
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the server is stopping")
+    }
+}
+
+impl error::Error for Stopped {}
+
+/// Wakes every thread that waits for it, once and for all: a stream whose other end is closed.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    receiver: UnixStream,
+    sender: UnixStream,
+}
+
+impl Signal {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (receiver, sender) = UnixStream::pair()?;
+        Ok(Self { receiver, sender })
+    }
+
+    pub(crate) fn raise(&self) -> io::Result<()> {
+        self.sender.shutdown(std::net::Shutdown::Write)
+    }
+}
+
+impl AsFd for Signal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.receiver.as_fd()
+    }
+}
