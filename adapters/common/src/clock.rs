@@ -12,8 +12,18 @@ use dataserver_core::Instant;
 /// assert!(dataserver_adapter::now() >= earlier);
 /// ```
 pub fn now() -> Instant {
-    static EPOCH: OnceLock<StdInstant> = OnceLock::new();
-    Instant::new(EPOCH.get_or_init(StdInstant::now).elapsed())
+    Instant::new(epoch().elapsed())
+}
+
+/// The same point in time for the standard library; `None` where that cannot hold it.
+///
+/// ```
+/// use dataserver_adapter::{now, to_std};
+///
+/// assert!(to_std(now()).unwrap() <= std::time::Instant::now());
+/// ```
+pub fn to_std(instant: Instant) -> Option<StdInstant> {
+    epoch().checked_add(instant.since_epoch())
 }
 
 /// So long from now: when an [`Entry`](dataserver_core::Entry) should expire.
@@ -26,4 +36,9 @@ pub fn now() -> Instant {
 /// ```
 pub fn after(duration: Duration) -> Instant {
     now().saturating_add(duration)
+}
+
+fn epoch() -> StdInstant {
+    static EPOCH: OnceLock<StdInstant> = OnceLock::new();
+    *EPOCH.get_or_init(StdInstant::now)
 }

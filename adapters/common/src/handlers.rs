@@ -65,23 +65,6 @@ impl<H> Handlers<H> {
         self.lock().remove(entry)
     }
 
-    /// Gives back what [`claim`](Self::claim) gave, with how the transfer went. Before the peer can
-    /// see that it failed: it may come again at once.
-    ///
-    /// ```
-    /// # use dataserver_adapter::Handlers;
-    /// # use dataserver_core::{Direction, Key, StartPacket};
-    /// # let packet = StartPacket::put(Key::from_name("start"));
-    /// # let handlers = Handlers::default();
-    /// # handlers.add(Direction::Put, packet, "handler")?;
-    /// let claim = handlers.claim(&packet)?;
-    /// handlers.release(claim.lease, true);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn release(&self, lease: Lease, delivered: bool) {
-        self.lock().release(lease, delivered);
-    }
-
     /// The registry is whole after every call: one that panicked leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, Registry<H>> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
@@ -98,11 +81,71 @@ impl<H: Clone> Handlers<H> {
     /// use dataserver_adapter::Handlers;
     /// use dataserver_core::{Key, Refusal, StartPacket};
     ///
-    /// let refusal = Handlers::<()>::default().claim(&StartPacket::put(Key::new([0; 16])));
-    /// assert_eq!(refusal.unwrap_err(), Refusal::NotRegistered);
+    /// let handlers = Handlers::<()>::default();
+    /// let refusal = handlers.claim(&StartPacket::put(Key::new([0; 16]))).unwrap_err();
+    /// assert_eq!(refusal, Refusal::NotRegistered);
     /// ```
-    pub fn claim(&self, packet: &StartPacket) -> Result<Claim<H>, Refusal> {
-        self.lock().claim(packet, now())
+    pub fn claim(&self, packet: &StartPacket) -> Result<Claimed<'_, H>, Refusal> {
+        let Claim { handler, limit, lease } = self.lock().claim(packet, now())?;
+        Ok(Claimed { handler, limit, lease: Some(lease), handlers: self })
+    }
+}
+
+/// A handler in use by one connection, from [`Handlers::claim`].
+///
+/// Dropped, it may be claimed again, unless it was for once. So drop it before the stream: a peer
+/// that sees a reset may come again at once.
+///
+/// ```
+/// use dataserver_adapter::Handlers;
+/// use dataserver_core::{Direction, Entry, Key, StartPacket};
+///
+/// let packet = StartPacket::put(Key::from_name("start"));
+/// let handlers = Handlers::default();
+/// handlers.add(Direction::Put, Entry::exact(packet).until_delivered(), "handler")?;
+///
+/// drop(handlers.claim(&packet)?); // failed
+/// handlers.claim(&packet)?.delivered();
+/// assert!(handlers.claim(&packet).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it says that the transfer failed"]
+pub struct Claimed<'a, H> {
+    /// What was registered.
+    pub handler: H,
+    /// The most bytes that a put may have.
+    pub limit: u64,
+    lease: Option<Lease>,
+    handlers: &'a Handlers<H>,
+}
+
+impl<H> Claimed<'_, H> {
+    /// The transfer has succeeded: an entry until delivered ends.
+    ///
+    /// ```
+    /// # use dataserver_adapter::Handlers;
+    /// # use dataserver_core::{Direction, Key, StartPacket};
+    /// # let packet = StartPacket::put(Key::from_name("start"));
+    /// # let handlers = Handlers::default();
+    /// # handlers.add(Direction::Put, packet, "handler")?;
+    /// handlers.claim(&packet)?.delivered();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn delivered(mut self) {
+        self.release(true);
+    }
+
+    fn release(&mut self, delivered: bool) {
+        if let Some(lease) = self.lease.take() {
+            self.handlers.lock().release(lease, delivered);
+        }
+    }
+}
+
+impl<H> Drop for Claimed<'_, H> {
+    fn drop(&mut self) {
+        self.release(false);
     }
 }
 

@@ -6,8 +6,9 @@
 mod clock;
 mod error;
 mod handlers;
+pub mod socket;
 pub mod tcp;
 
-pub use clock::{after, now};
+pub use clock::{after, now, to_std};
 pub use error::{Error, Receipt};
-pub use handlers::Handlers;
+pub use handlers::{Claimed, Handlers};

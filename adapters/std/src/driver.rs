@@ -55,6 +55,7 @@ impl<S: Stream + ?Sized> Driver<S> {
     /// Goes on until the application has what it wants. How many bytes of the object moved.
     pub(crate) fn run(&mut self, mut want: Want<'_>) -> io::Result<usize> {
         loop {
+            let before = self.connection.moved();
             match (self.connection.step(), &mut want) {
                 (Step::Read { max }, _) => {
                     let mut packet = [0; StartPacket::LEN];
@@ -71,34 +72,26 @@ impl<S: Stream + ?Sized> Driver<S> {
                     };
                     let n = self.write(&[IoSlice::new(packet), IoSlice::new(object)]);
                     self.connection.advance(n);
-                    if n > packet.len() {
-                        return Ok(n - packet.len());
-                    }
                 }
                 (Step::Receive { max }, Want::Receive(buffer)) => {
                     let max = max.min(buffer.len());
                     let n = self.read(&mut buffer[..max]);
                     self.connection.advance(n);
-                    if n > 0 {
-                        return Ok(n);
-                    }
-                }
-                (Step::Send { max }, Want::Send(object)) => {
-                    let n = self.write(&[IoSlice::new(&object[..object.len().min(max)])]);
-                    self.connection.advance(n);
-                    if n > 0 {
-                        return Ok(n);
-                    }
-                }
-                (Step::Send { max }, Want::SendFile(file)) => {
-                    if let Some(n) = self.attempt(|stream| stream.send_file(file, max)) {
-                        self.connection.advance(n);
-                        return Ok(n);
-                    }
                 }
                 (Step::Receive { .. }, Want::End) => {
                     if self.read(&mut [0]) > 0 {
                         self.connection.abort("the object was not read to its end");
+                    }
+                }
+                (Step::Send { max }, Want::Send(object)) => {
+                    let object = &object[..object.len().min(max)];
+                    let n = self.write(&[IoSlice::new(object)]);
+                    self.connection.advance(n);
+                }
+                (Step::Send { max }, Want::SendFile(file)) => {
+                    match self.attempt(|stream| stream.send_file(file, max)) {
+                        Some(0) => return Ok(0),
+                        sent => self.connection.advance(sent.unwrap_or(0)),
                     }
                 }
                 (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
@@ -124,6 +117,10 @@ impl<S: Stream + ?Sized> Driver<S> {
                     | Step::Done(Ok(_)),
                     _,
                 ) => return Ok(0),
+            }
+            match self.connection.moved() - before {
+                0 => {}
+                moved => return Ok(moved as usize),
             }
         }
     }
@@ -159,24 +156,20 @@ impl<S: Stream + ?Sized> Driver<S> {
 
     /// Reads some bytes. None where the stream ended or failed, as the core now knows.
     fn read(&mut self, buffer: &mut [u8]) -> usize {
-        match self.attempt(|stream| stream.read(buffer)) {
-            Some(0) => {
-                self.connection.end_of_stream();
-                0
-            }
-            moved => moved.unwrap_or(0),
+        let read = self.attempt(|stream| stream.read(buffer));
+        if read == Some(0) {
+            self.connection.end_of_stream();
         }
+        read.unwrap_or(0)
     }
 
     /// Writes some bytes. None where the stream failed, as the core now knows.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> usize {
-        match self.attempt(|stream| stream.write_vectored(slices)) {
-            Some(0) => {
-                self.fail(io::ErrorKind::WriteZero.into());
-                0
-            }
-            moved => moved.unwrap_or(0),
+        let written = self.attempt(|stream| stream.write_vectored(slices));
+        if written == Some(0) {
+            self.fail(io::ErrorKind::WriteZero.into());
         }
+        written.unwrap_or(0)
     }
 
     /// Does something on the stream that may wait for the peer, until a timer is due.

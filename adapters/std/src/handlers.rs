@@ -156,11 +156,11 @@ impl Handlers {
         };
         driver.connection.accept(claim.limit);
         if let Step::Done(_) = driver.connection.step() {
-            self.table.release(claim.lease, false); // larger than this server takes of anyone
-            return driver.finish(packet);
+            drop(claim);
+            return driver.finish(packet); // larger than this server takes of anyone
         }
 
-        let (mut driver, handled) = match claim.handler {
+        let (mut driver, handled) = match &claim.handler {
             Handler::Put(handler) => {
                 let mut object = Receiver { packet, driver };
                 let handled = call(|| handler(&mut object));
@@ -176,8 +176,10 @@ impl Handlers {
             Ok(()) => driver.finish(packet),
             Err((reason, source)) => Err(driver.abort(reason, source)),
         };
-        let delivered = matches!(driver.connection.step(), Step::Done(Ok(_)));
-        self.table.release(claim.lease, delivered);
+        match driver.connection.step() {
+            Step::Done(Ok(_)) => claim.delivered(),
+            _ => drop(claim),
+        }
         drop(driver); // only now can the peer see that it failed, and come again
         outcome
     }

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt};
 
-use dataserver_adapter::{now, tcp};
+use dataserver_adapter::{now, socket, tcp};
 use dataserver_core::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, sendmsg, shutdown};
 
 /// A blocking stream with deadlines that is armed to abort: however it is dropped, the peer must not
 /// take it for an orderly end, unless it was disarmed before.
@@ -154,17 +153,15 @@ impl Socket {
     }
 
     /// Tries until it is done, waiting for the socket each time that it would have to.
-    fn patiently<T>(
+    fn patiently(
         &self,
         readiness: PollFlags,
-        mut attempt: impl FnMut(&OwnedFd) -> Result<T, Errno>,
-    ) -> io::Result<T> {
+        mut attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         loop {
             match attempt(&self.fd) {
-                Ok(done) => return Ok(done),
-                Err(Errno::AGAIN) => self.wait(readiness)?,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(readiness)?,
+                done => return done,
             }
         }
     }
@@ -198,9 +195,7 @@ fn timespec(duration: Duration) -> Timespec {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.patiently(PollFlags::IN, |fd| {
-            recv(fd, &mut *buffer, RecvFlags::empty()).map(|(n, _)| n)
-        })
+        self.patiently(PollFlags::IN, |fd| socket::read(fd, buffer))
     }
 }
 
@@ -210,9 +205,7 @@ impl Write for Socket {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.patiently(PollFlags::OUT, |fd| {
-            sendmsg(fd, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
-        })
+        self.patiently(PollFlags::OUT, |fd| socket::write(fd, slices))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -226,7 +219,7 @@ impl Stream for Socket {
     }
 
     fn shut_down(&mut self) -> io::Result<()> {
-        Ok(shutdown(&self.fd, Shutdown::Write)?)
+        socket::shut_down(&self.fd)
     }
 
     fn disarm(&mut self) -> io::Result<()> {
@@ -237,17 +230,8 @@ impl Stream for Socket {
         self.peer
     }
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
     fn send_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
-        let sent = self.patiently(PollFlags::OUT, |fd| rustix::fs::sendfile(fd, file, None, max));
-        sent.or_else(|error| match error.kind() {
-            io::ErrorKind::WouldBlock
-            | io::ErrorKind::TimedOut
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted => Err(error),
-            _ => Ok(0), // the file's, or the system's: reading it will tell
-        })
+        self.patiently(PollFlags::OUT, |fd| socket::send_file(fd, file, max))
     }
 }
 

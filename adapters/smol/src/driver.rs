@@ -1,0 +1,255 @@
+//! The loop that does what the core asks, over any stream.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_io::Timer;
+use dataserver_adapter::{Error, Receipt, now, to_std};
+use dataserver_core::{
+    Config, Connection, Direction, Error as Cause, Instant, LocalError, StartPacket, Step,
+};
+use futures_lite::FutureExt;
+
+use crate::stream::Stream;
+
+/// A connection, and the stream that carries it.
+pub(crate) struct Driver<S: ?Sized> {
+    pub(crate) connection: Connection,
+    timer: Timer,
+    /// When the timer is set to go off: at the deadline, or before it.
+    alarm: Option<Instant>,
+    /// What the stream or the application said when it failed.
+    failure: Option<Arc<io::Error>>,
+    pub(crate) stream: S,
+}
+
+/// What the application wants: the loop comes back when it has it.
+pub(crate) enum Want<'a> {
+    /// The start packet to be over.
+    Start,
+    /// Some of the object in here; none means that it has ended.
+    Receive(&'a mut [u8]),
+    /// Some of this sent.
+    Send(&'a [u8]),
+    /// Some of this file sent; none means that the rest is to be read and sent.
+    SendFile(&'a File),
+    /// The object to be over, and the receipt given or got.
+    End,
+}
+
+impl<S: Stream> Driver<S> {
+    pub(crate) fn server(stream: S, config: &Config) -> Self {
+        Self::new(Connection::server(*config, now()), stream)
+    }
+
+    pub(crate) fn client(
+        stream: S,
+        packet: StartPacket,
+        expected: Direction,
+        config: &Config,
+    ) -> Result<Self, Error> {
+        if packet.direction() != expected {
+            return Err(Error::Direction { entry: packet.into(), expected });
+        }
+        Ok(Self::new(Connection::client(*config, packet, now()), stream))
+    }
+
+    fn new(connection: Connection, stream: S) -> Self {
+        Self { connection, timer: Timer::never(), alarm: None, failure: None, stream }
+    }
+}
+
+impl<S: Stream + ?Sized> Driver<S> {
+    /// Goes on until the application has what it wants. How many bytes of the object moved.
+    pub(crate) async fn run(&mut self, mut want: Want<'_>) -> io::Result<usize> {
+        poll_fn(|cx| self.poll_run(cx, &mut want)).await
+    }
+
+    /// [`run`](Self::run), to be polled. Nothing is lost where it is not polled again: what has
+    /// happened has been reported to the core.
+    pub(crate) fn poll_run(
+        &mut self,
+        cx: &mut Context<'_>,
+        want: &mut Want<'_>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let before = self.connection.moved();
+            match (self.connection.step(), &mut *want) {
+                (Step::Read { max }, _) => {
+                    let mut packet = [0; StartPacket::LEN];
+                    let n = ready!(self.poll_read(cx, &mut packet[..max]));
+                    self.connection.feed(&packet[..n]);
+                }
+                (Step::Write { bytes, payload }, want) => {
+                    let mut packet = [0; StartPacket::LEN];
+                    let packet = &mut packet[..bytes.len()];
+                    packet.copy_from_slice(bytes);
+                    let object = match want {
+                        Want::Send(object) => &object[..object.len().min(payload)],
+                        _ => &[],
+                    };
+                    let n =
+                        ready!(self.poll_write(cx, &[IoSlice::new(packet), IoSlice::new(object)]));
+                    self.connection.advance(n);
+                }
+                (Step::Receive { max }, Want::Receive(buffer)) => {
+                    let max = max.min(buffer.len());
+                    let n = ready!(self.poll_read(cx, &mut buffer[..max]));
+                    self.connection.advance(n);
+                }
+                (Step::Receive { .. }, Want::End) => {
+                    if ready!(self.poll_read(cx, &mut [0])) > 0 {
+                        self.connection.abort("the object was not read to its end");
+                    }
+                }
+                (Step::Send { max }, Want::Send(object)) => {
+                    let object = &object[..object.len().min(max)];
+                    let n = ready!(self.poll_write(cx, &[IoSlice::new(object)]));
+                    self.connection.advance(n);
+                }
+                (Step::Send { max }, Want::SendFile(file)) => {
+                    let sent =
+                        self.poll_attempt(cx, |stream, cx| stream.poll_send_file(cx, file, max));
+                    match ready!(sent) {
+                        Some(0) => return Poll::Ready(Ok(0)),
+                        sent => self.connection.advance(sent.unwrap_or(0)),
+                    }
+                }
+                (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
+                (Step::Shutdown, Want::Send(more)) => self.connection.advance(more.len()),
+                (Step::Shutdown, Want::End) => {
+                    let closed =
+                        self.poll_attempt(cx, |stream, cx| stream.poll_close(cx).map_ok(|()| 0));
+                    if ready!(closed).is_some() {
+                        self.connection.shut_down();
+                    }
+                }
+                (Step::AwaitEnd, Want::Receive(_) | Want::End) => {
+                    let n = ready!(self.poll_read(cx, &mut [0]));
+                    self.connection.advance(n);
+                }
+                (Step::Commit, Want::End) => self.connection.commit(),
+                (Step::Done(Err(cause)), _) => return Poll::Ready(Err(self.error(cause).into())),
+                (
+                    Step::Decide(_)
+                    | Step::Receive { .. }
+                    | Step::Send { .. }
+                    | Step::Commit
+                    | Step::Shutdown
+                    | Step::AwaitEnd
+                    | Step::Done(Ok(_)),
+                    _,
+                ) => return Poll::Ready(Ok(0)),
+            }
+            // Progress does not put off every timer: who always makes some must meet them too.
+            self.connection.handle_timeout(now());
+            match self.connection.moved() - before {
+                0 => {}
+                moved => return Poll::Ready(Ok(moved as usize)),
+            }
+        }
+    }
+
+    /// Ends the object, and leaves the stream to be closed in order.
+    pub(crate) async fn finish(&mut self, packet: StartPacket) -> io::Result<Receipt> {
+        self.run(Want::End).await?;
+        self.stream.disarm()?;
+        Ok(Receipt { peer: self.stream.peer(), packet, bytes: self.connection.moved() })
+    }
+
+    /// The application failed, unless the connection had before.
+    pub(crate) fn abort(&mut self, reason: &'static str, source: Option<io::Error>) -> io::Error {
+        self.connection.abort(reason);
+        // An error that came from this very connection says nothing more about it.
+        let news = source.filter(|source| Error::of(source).is_none());
+        self.failure = self.failure.take().or(news.map(Arc::new));
+        self.error(match self.connection.step() {
+            Step::Done(Err(cause)) => cause,
+            _ => LocalError::Aborted { reason }.into(), // the transfer had succeeded before
+        })
+        .into()
+    }
+
+    fn error(&self, cause: Cause) -> Error {
+        Error::Transfer {
+            peer: self.stream.peer(),
+            packet: self.connection.packet(),
+            cause,
+            source: self.failure.clone(),
+        }
+    }
+
+    /// Reads some bytes. None where the stream ended or failed, as the core now knows.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<usize> {
+        let read = ready!(self.poll_attempt(cx, |stream, cx| stream.poll_read(cx, buffer)));
+        if read == Some(0) {
+            self.connection.end_of_stream();
+        }
+        Poll::Ready(read.unwrap_or(0))
+    }
+
+    /// Writes some bytes. None where the stream failed, as the core now knows.
+    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<usize> {
+        let written =
+            ready!(self.poll_attempt(cx, |stream, cx| stream.poll_write_vectored(cx, slices)));
+        if written == Some(0) {
+            self.fail(io::ErrorKind::WriteZero.into());
+        }
+        Poll::Ready(written.unwrap_or(0))
+    }
+
+    /// Does something on the stream; where that would wait for the peer, until a timer is due.
+    fn poll_attempt(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<Option<usize>> {
+        Poll::Ready(match io(Pin::new(&mut self.stream), cx) {
+            Poll::Ready(Ok(moved)) => Some(moved),
+            Poll::Ready(Err(error)) => {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    self.fail(error);
+                }
+                None
+            }
+            Poll::Pending => {
+                self.connection.wait(now());
+                ready!(self.poll_deadline(cx));
+                None
+            }
+        })
+    }
+
+    /// Waits until a timer of the core is due.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(deadline) = self.connection.deadline() else {
+                return Poll::Pending;
+            };
+            // Most deadlines are put off before they are due: one that goes off early costs less
+            // than setting it anew each time.
+            if self.alarm.is_none_or(|alarm| deadline < alarm) {
+                self.alarm = Some(deadline);
+                match to_std(deadline) {
+                    Some(alarm) => self.timer.set_at(alarm),
+                    None => self.timer = Timer::never(),
+                }
+            }
+            ready!(self.timer.poll(cx));
+            self.alarm = None;
+            self.connection.handle_timeout(now());
+            if let Step::Done(_) = self.connection.step() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) {
+        self.connection.reset();
+        self.failure = Some(Arc::new(error));
+    }
+}

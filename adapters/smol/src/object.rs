@@ -1,0 +1,384 @@
+//! An object on its way: what handlers and clients read from and write to.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use dataserver_adapter::Receipt;
+use dataserver_core::{Config, Direction, StartPacket, Step};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::driver::{Driver, Want};
+use crate::stream::Stream;
+
+/// What files and readers are copied through where the system cannot send them.
+const COPY_BUFFER: usize = 256 * 1024;
+
+/// What is read first of a file, to leave together with the start packet.
+const FIRST_BYTES: usize = 16 * 1024;
+
+/// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
+///
+/// Read it to its end. An error of [`poll_read`](AsyncRead::poll_read) is final: the connection
+/// failed, and what was read is not the object.
+///
+/// A handler that returns `Ok` has committed the object; a client says so with
+/// [`commit`](Self::commit). Dropping it before that resets the connection. Dropping one of its
+/// futures loses nothing: the next one goes on from there.
+///
+/// ```no_run
+/// use dataserver_smol::{Client, Key, StartPacket};
+/// use futures_lite::AsyncReadExt;
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let packet = StartPacket::get(Key::from_name("start"));
+/// let mut object = Client::new("127.0.0.1:8089").get(packet).await?;
+/// let mut text = String::new();
+/// object.read_to_string(&mut text).await?;
+/// object.commit().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Receiver<S: ?Sized = dyn Stream + Send> {
+    pub(crate) packet: StartPacket,
+    pub(crate) driver: Driver<S>,
+}
+
+impl<S: Stream> Receiver<S> {
+    /// Begins a get over a stream that is connected already: sends the start packet.
+    ///
+    /// The stream is aborted where this future is dropped.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer).
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use dataserver_smol::{Config, Handlers, Key, Receiver, Socket, StartPacket};
+    /// use futures_lite::{AsyncReadExt, future};
+    ///
+    /// const PACKET: StartPacket = StartPacket::get(Key::from_name("start"));
+    ///
+    /// let (client, server) = UnixStream::pair()?;
+    /// let serve = async {
+    ///     let handlers = Handlers::new();
+    ///     handlers.on_get(PACKET, |object| Box::pin(object.send(b"hello")))?;
+    ///     handlers.serve(Socket::try_from(server)?, &Config::default()).await
+    /// };
+    /// let get = async {
+    ///     let socket = Socket::try_from(client)?;
+    ///     let mut object = Receiver::open(socket, PACKET, &Config::default()).await?;
+    ///     let mut text = String::new();
+    ///     object.read_to_string(&mut text).await?;
+    ///     assert_eq!(text, "hello");
+    ///     object.commit().await
+    /// };
+    /// let (served, got) = future::block_on(future::zip(serve, get));
+    /// assert_eq!(served?.bytes, got?.bytes);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn open(stream: S, packet: StartPacket, config: &Config) -> io::Result<Self> {
+        let mut driver = Driver::client(stream, packet, Direction::Get, config)?;
+        driver.run(Want::Start).await?;
+        Ok(Self { packet, driver })
+    }
+}
+
+impl<S: Stream + ?Sized> Receiver<S> {
+    /// The start packet of this connection.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_smol::Receiver) {
+    /// println!("declared: {}", object.packet().size());
+    /// # }
+    /// ```
+    pub fn packet(&self) -> StartPacket {
+        self.packet
+    }
+
+    /// The address of the sender, where it has one.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_smol::Receiver) {
+    /// println!("from {:?}", object.peer());
+    /// # }
+    /// ```
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.driver.stream.peer()
+    }
+
+    /// Receives what is left of the object into a file, at its cursor. How many bytes that was.
+    ///
+    /// The file is written on this thread: mostly that is a copy into the page cache. Where it may
+    /// take long, read the object and write it through [`blocking`](https://docs.rs/blocking).
+    ///
+    /// Where this future is dropped, what has moved is in the file, and the object goes on from
+    /// there.
+    ///
+    /// # Errors
+    /// What the connection or the file says.
+    ///
+    /// ```no_run
+    /// # async fn handler(object: &mut dataserver_smol::Receiver) -> std::io::Result<()> {
+    /// let file = std::fs::File::create("object")?;
+    /// let bytes = object.receive_file(&file).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn receive_file(&mut self, mut file: &File) -> io::Result<u64> {
+        let mut buffer = vec![0; COPY_BUFFER];
+        let mut received = 0;
+        loop {
+            let n = self.read(&mut buffer).await?;
+            if n == 0 {
+                return Ok(received);
+            }
+            file.write_all(&buffer[..n])?;
+            received += n as u64;
+        }
+    }
+
+    /// Says that the object is stored, for good: gives the sender its receipt.
+    ///
+    /// Where this future is dropped, the receipt may have left or not.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer): also where the object was not read to its
+    /// end. If it is the connection that failed here, the sender may not know that the object was
+    /// stored.
+    ///
+    /// ```no_run
+    /// # async fn handler(object: &mut dataserver_smol::Receiver) -> std::io::Result<()> {
+    /// let receipt = object.commit().await?;
+    /// println!("{} bytes", receipt.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn commit(&mut self) -> io::Result<Receipt> {
+        self.driver.finish(self.packet).await
+    }
+}
+
+impl<S: Stream + ?Sized> AsyncRead for Receiver<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if buffer.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.driver.poll_run(cx, &mut Want::Receive(buffer))
+    }
+}
+
+/// An object that leaves: in the handler of a get, and from [`Client::put`](crate::Client::put).
+///
+/// Send all of it at once with [`send`](Self::send), [`send_file`](Self::send_file) or
+/// [`send_reader`](Self::send_reader), which wait for the receipt. Or write it piece by piece, and
+/// then ask for the receipt with [`finish`](Self::finish). A handler may leave that to the server.
+/// Dropping it before that resets the connection. Dropping one of its futures loses nothing but the
+/// place in the source: what was sent was sent.
+///
+/// ```no_run
+/// use dataserver_smol::{Client, Key, StartPacket};
+/// use futures_lite::AsyncWriteExt;
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let packet = StartPacket::put(Key::from_name("start"));
+/// let mut object = Client::new("127.0.0.1:8089").put(packet).await?;
+/// object.write_all(b"hello, ").await?;
+/// object.write_all(b"world").await?;
+/// assert_eq!(object.finish().await?.bytes, 12);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Sender<S: ?Sized = dyn Stream + Send> {
+    pub(crate) packet: StartPacket,
+    pub(crate) driver: Driver<S>,
+}
+
+impl<S: Stream> Sender<S> {
+    /// Begins a put over a stream that is connected already. The start packet leaves with the first
+    /// bytes of the object; [`flush`](AsyncWriteExt::flush) sends it ahead of a first write that
+    /// takes long.
+    ///
+    /// # Errors
+    /// An [`Error::Direction`](crate::Error::Direction).
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use dataserver_smol::{Config, Handlers, Key, Sender, Socket, StartPacket};
+    /// use futures_lite::{future, io};
+    ///
+    /// const PACKET: StartPacket = StartPacket::put(Key::from_name("start"));
+    ///
+    /// let (client, server) = UnixStream::pair()?;
+    /// let serve = async {
+    ///     let handlers = Handlers::new();
+    ///     handlers.on_put(PACKET, |object| Box::pin(io::copy(object, io::sink())))?;
+    ///     handlers.serve(Socket::try_from(server)?, &Config::default()).await
+    /// };
+    /// let put = async {
+    ///     let mut object = Sender::open(Socket::try_from(client)?, PACKET, &Config::default())?;
+    ///     object.send(b"hello").await
+    /// };
+    /// let (served, put) = future::block_on(future::zip(serve, put));
+    /// assert_eq!((served?.bytes, put?.bytes), (5, 5));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn open(stream: S, packet: StartPacket, config: &Config) -> io::Result<Self> {
+        Ok(Self { packet, driver: Driver::client(stream, packet, Direction::Put, config)? })
+    }
+}
+
+impl<S: Stream + ?Sized> Sender<S> {
+    /// The start packet of this connection.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_smol::Sender) {
+    /// println!("declared: {}", object.packet().size());
+    /// # }
+    /// ```
+    pub fn packet(&self) -> StartPacket {
+        self.packet
+    }
+
+    /// The address of the receiver, where it has one.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &mut dataserver_smol::Sender) {
+    /// println!("to {:?}", object.peer());
+    /// # }
+    /// ```
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.driver.stream.peer()
+    }
+
+    /// Sends these bytes, which are all (the rest) of the object, and waits for the receipt.
+    ///
+    /// Where this future is dropped, some of them have been sent.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer).
+    ///
+    /// ```no_run
+    /// # async fn handler(object: &mut dataserver_smol::Sender) -> std::io::Result<()> {
+    /// object.send(b"hello, world").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<Receipt> {
+        self.write_all(bytes).await?;
+        self.finish().await
+    }
+
+    /// Sends a file from its cursor to its end, and waits for the receipt.
+    ///
+    /// The file is read on this thread: mostly that is from the page cache. Where it may take long,
+    /// use [`send_reader`](Self::send_reader) with [`blocking`](https://docs.rs/blocking).
+    ///
+    /// Where this future is dropped, some of it has been sent.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
+    ///
+    /// ```no_run
+    /// # async fn handler(object: &mut dataserver_smol::Sender) -> std::io::Result<()> {
+    /// object.send_file(&std::fs::File::open("object")?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn send_file(&mut self, mut file: &File) -> io::Result<Receipt> {
+        if let Step::Write { .. } = self.driver.connection.step() {
+            let mut first = vec![0; FIRST_BYTES];
+            let read = file.read(&mut first);
+            self.send_read(read, &first).await?;
+        }
+        while self.driver.run(Want::SendFile(file)).await? > 0 {}
+        let mut buffer = vec![0; COPY_BUFFER];
+        loop {
+            let read = file.read(&mut buffer);
+            if self.send_read(read, &buffer).await? == 0 {
+                return self.finish().await;
+            }
+        }
+    }
+
+    /// Sends all that a reader has, and waits for the receipt. It may be slow: the start packet goes
+    /// ahead, and only the peer has to be in time.
+    ///
+    /// Where this future is dropped, what was read last may be lost.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer), with what the reader said where that failed.
+    ///
+    /// ```no_run
+    /// # async fn handler(object: &mut dataserver_smol::Sender) -> std::io::Result<()> {
+    /// object.send_reader(futures_lite::io::repeat(7)).await?; // until the peer has enough
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn send_reader(&mut self, mut reader: impl AsyncRead + Unpin) -> io::Result<Receipt> {
+        self.flush().await?;
+        let mut buffer = vec![0; COPY_BUFFER];
+        loop {
+            let read = reader.read(&mut buffer).await;
+            if self.send_read(read, &buffer).await? == 0 {
+                return self.finish().await;
+            }
+        }
+    }
+
+    /// Ends the object, and waits for the receipt.
+    ///
+    /// Where this future is dropped, it can be asked for again.
+    ///
+    /// # Errors
+    /// An [`Error::Transfer`](crate::Error::Transfer).
+    ///
+    /// ```no_run
+    /// # async fn handler(object: &mut dataserver_smol::Sender) -> std::io::Result<()> {
+    /// let receipt = object.finish().await?;
+    /// println!("{} bytes", receipt.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn finish(&mut self) -> io::Result<Receipt> {
+        self.driver.finish(self.packet).await
+    }
+
+    /// Sends what was read of the source. Where that failed, the connection is aborted.
+    async fn send_read(&mut self, read: io::Result<usize>, buffer: &[u8]) -> io::Result<usize> {
+        match read {
+            Ok(n) => self.write_all(&buffer[..n]).await.map(|()| n),
+            Err(error) => Err(self.driver.abort("the object cannot be read", Some(error))),
+        }
+    }
+}
+
+impl<S: Stream + ?Sized> AsyncWrite for Sender<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        self.driver.poll_run(cx, &mut Want::Send(bytes))
+    }
+
+    /// Sends the start packet, if it has not left with anything yet. Nothing else is held back.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.driver.poll_run(cx, &mut Want::Start).map_ok(drop)
+    }
+
+    /// Ends the object, and waits for the receipt, which [`finish`](Sender::finish) then has.
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.driver.poll_run(cx, &mut Want::End))?;
+        Poll::Ready(self.driver.stream.disarm())
+    }
+}

@@ -1,0 +1,236 @@
+//! What the adapter needs of a stream, and sockets that have it.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use async_io::Async;
+use dataserver_adapter::{socket, tcp};
+use futures_lite::{AsyncRead, AsyncWrite};
+
+/// A stream that is armed to abort: however it is dropped, the peer must not take it for an orderly
+/// end, unless it was disarmed before. [`poll_close`](AsyncWrite::poll_close) shuts down the write
+/// half, and only that.
+///
+/// [`Socket`] is one. Implement it to carry objects over something else, such as TLS, where an
+/// orderly end is a `close_notify`, and an abort is to leave without one.
+///
+/// ```
+/// use std::io;
+/// use std::pin::Pin;
+/// use std::task::{Context, Poll};
+/// use dataserver_smol::{Socket, Stream};
+/// use futures_lite::{AsyncRead, AsyncWrite};
+///
+/// /// A stream that counts what it reads.
+/// struct Counted {
+///     inner: Socket,
+///     read: u64,
+/// }
+///
+/// impl AsyncRead for Counted {
+///     fn poll_read(
+///         mut self: Pin<&mut Self>,
+///         cx: &mut Context<'_>,
+///         buffer: &mut [u8],
+///     ) -> Poll<io::Result<usize>> {
+///         let polled = Pin::new(&mut self.inner).poll_read(cx, buffer);
+///         if let Poll::Ready(Ok(n)) = polled {
+///             self.read += n as u64;
+///         }
+///         polled
+///     }
+/// }
+///
+/// impl AsyncWrite for Counted {
+///     fn poll_write(
+///         mut self: Pin<&mut Self>,
+///         cx: &mut Context<'_>,
+///         bytes: &[u8],
+///     ) -> Poll<io::Result<usize>> {
+///         Pin::new(&mut self.inner).poll_write(cx, bytes)
+///     }
+///     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+///         Pin::new(&mut self.inner).poll_flush(cx)
+///     }
+///     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+///         Pin::new(&mut self.inner).poll_close(cx)
+///     }
+/// }
+///
+/// impl Stream for Counted {
+///     fn disarm(&mut self) -> io::Result<()> {
+///         self.inner.disarm()
+///     }
+/// }
+/// ```
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// The transfer is done: from now on, dropping the stream is an orderly end.
+    ///
+    /// # Errors
+    /// What the stream says.
+    fn disarm(&mut self) -> io::Result<()>;
+
+    /// The address of the other end, for messages, where it has one.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// Sends up to `max` bytes of a file from its cursor, without taking them through this process.
+    ///
+    /// 0 where nothing, or nothing more, goes this way: the file is at its end, or this stream or
+    /// the system cannot. What is left is then read and written, which tells the one from the other.
+    ///
+    /// # Errors
+    /// What the stream says.
+    fn poll_send_file(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _file: &File,
+        _max: usize,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(0))
+    }
+}
+
+/// A connected TCP or Unix stream socket that is armed to abort.
+///
+/// Over TCP an abort is a reset. A Unix socket has none: its peer sees an end of stream, or a reset
+/// where bytes were left unread. So declare the size of an object there.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use dataserver_smol::{Socket, Stream};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let stream = TcpStream::connect(listener.local_addr()?)?;
+/// let socket = Socket::try_from(stream)?;
+/// assert_eq!(socket.peer(), Some(listener.local_addr()?));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Socket {
+    io: Async<OwnedFd>,
+    peer: Option<SocketAddr>,
+}
+
+impl TryFrom<TcpStream> for Socket {
+    type Error = io::Error;
+
+    fn try_from(stream: TcpStream) -> io::Result<Self> {
+        let peer = stream.peer_addr()?;
+        Self::armed(stream, peer)
+    }
+}
+
+impl TryFrom<Async<TcpStream>> for Socket {
+    type Error = io::Error;
+
+    fn try_from(stream: Async<TcpStream>) -> io::Result<Self> {
+        stream.into_inner()?.try_into()
+    }
+}
+
+impl TryFrom<UnixStream> for Socket {
+    type Error = io::Error;
+
+    fn try_from(stream: UnixStream) -> io::Result<Self> {
+        Ok(Self { io: Async::new(stream.into())?, peer: None })
+    }
+}
+
+impl TryFrom<Async<UnixStream>> for Socket {
+    type Error = io::Error;
+
+    fn try_from(stream: Async<UnixStream>) -> io::Result<Self> {
+        stream.into_inner()?.try_into()
+    }
+}
+
+impl Socket {
+    pub(crate) fn armed(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        tcp::arm(&stream)?;
+        Ok(Self { io: Async::new(stream.into())?, peer: Some(peer) })
+    }
+
+    fn poll_writable(
+        &self,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match attempt(self.io.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.io.poll_writable(cx))?;
+                }
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match socket::read(self.io.get_ref(), buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.io.poll_readable(cx))?;
+                }
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_writable(cx, |fd| socket::write(fd, slices))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket::shut_down(self.io.get_ref()))
+    }
+}
+
+impl Stream for Socket {
+    fn disarm(&mut self) -> io::Result<()> {
+        tcp::disarm(self.io.get_ref())
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    fn poll_send_file(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        file: &File,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        self.poll_writable(cx, |fd| socket::send_file(fd, file, max))
+    }
+}
