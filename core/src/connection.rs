@@ -69,6 +69,9 @@ pub enum Step<'a> {
     },
     /// Move bytes from the application to the stream, then [`advance`](Connection::advance); or the
     /// object is at its end: [`end_of_object`](Connection::end_of_object).
+    ///
+    /// What the peer may send meanwhile stays in the stream, until [`AwaitEnd`](Self::AwaitEnd)
+    /// reads it.
     Send {
         /// The most bytes to move: at least 1, at most the chunk.
         max: usize,
@@ -393,6 +396,9 @@ impl Connection {
 
     /// The peer has shut down its write half: nothing more will come.
     ///
+    /// It is due where a step reads; and at a sender also before that, where it is the end. In
+    /// [`Step::Decide`] and [`Step::Commit`] nothing is read: leave it in the stream.
+    ///
     /// ```
     /// use dataserver_core::{Config, Connection, Error, Instant, PeerError, Step};
     ///
@@ -583,7 +589,8 @@ impl Connection {
     ///
     /// The idle timer runs from the first wait after the last progress, and so does the end timer
     /// while the receipt is due. An application that is slow on its own side makes no driver wait
-    /// for the peer, and so costs the peer nothing.
+    /// for the peer, and so costs the peer nothing: where a step needs both, ask the application
+    /// first, then the stream.
     ///
     /// ```
     /// use core::time::Duration;

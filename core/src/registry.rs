@@ -356,7 +356,8 @@ impl<H> Registry<H> {
     /// ```
     pub fn expire(&mut self, now: Instant) {
         while let Some((_, slot)) = self.expiries.first().copied().filter(|(due, _)| *due <= now) {
-            self.take(slot);
+            self.expiries.pop_first();
+            self.entries.remove(&slot);
         }
     }
 

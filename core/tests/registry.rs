@@ -1,0 +1,199 @@
+//! The registry by its rules, one by one.
+
+#![cfg(feature = "registry")]
+
+use core::time::Duration;
+
+use dataserver_core::{AlreadyRegistered, Entry, Instant, Key, Refusal, Registry, StartPacket};
+
+#[test]
+fn a_once_entry_ends_at_its_claim_whatever_becomes_of_the_transfer() {
+    for delivered in [false, true] {
+        let mut registry = with(Entry::exact(packet()).once());
+        let lease = registry.claim(&packet(), at(0)).unwrap().lease;
+        assert!(registry.is_empty());
+        assert_eq!(refusal(&mut registry, &packet()), Refusal::NotRegistered);
+        registry.release(lease, delivered);
+        assert_eq!(refusal(&mut registry, &packet()), Refusal::NotRegistered);
+    }
+}
+
+#[test]
+fn an_entry_until_delivered_is_in_use_until_its_lease_is_released() {
+    let mut registry = with(Entry::exact(packet()).until_delivered());
+    let lease = registry.claim(&packet(), at(0)).unwrap().lease;
+    assert_eq!(refusal(&mut registry, &packet()), Refusal::InUse);
+    registry.release(lease, false);
+    let lease = registry.claim(&packet(), at(0)).unwrap().lease;
+    registry.release(lease, true);
+    assert_eq!(refusal(&mut registry, &packet()), Refusal::NotRegistered);
+    assert!(registry.is_empty());
+}
+
+#[test]
+fn a_standing_entry_is_claimed_any_number_of_times_at_once() {
+    let mut registry = with(Entry::exact(packet()));
+    let leases: Vec<_> = (0..3).map(|_| registry.claim(&packet(), at(0)).unwrap().lease).collect();
+    for lease in leases {
+        registry.release(lease, true);
+        assert!(registry.claim(&packet(), at(0)).is_ok());
+    }
+    assert_eq!(registry.remove(packet()), Some(1));
+    assert_eq!(refusal(&mut registry, &packet()), Refusal::NotRegistered);
+}
+
+#[test]
+fn an_entry_may_be_claimed_until_just_before_its_expiry() {
+    let just_before = Instant::new(Duration::from_secs(5) - Duration::from_nanos(1));
+    let entry = Entry::exact(packet()).expires(at(5));
+    assert!(with(entry).claim(&packet(), just_before).is_ok());
+    let mut registry = with(entry);
+    assert_eq!(registry.claim(&packet(), at(5)).unwrap_err(), Refusal::NotRegistered);
+    assert!(registry.is_empty());
+}
+
+#[test]
+fn expire_takes_out_what_is_due_and_nothing_else() {
+    let mut registry = Registry::new();
+    for seconds in 1..=4 {
+        let packet = packet().with_size(seconds).unwrap();
+        registry.add(Entry::exact(packet).expires(at(seconds)), seconds, at(0)).unwrap();
+    }
+    registry.add(packet(), 5, at(0)).unwrap();
+    registry.expire(at(2));
+    assert_eq!(registry.len(), 3);
+    registry.expire(at(1_000_000));
+    assert_eq!(registry.len(), 1);
+    assert_eq!(registry.remove(packet()), Some(5));
+}
+
+#[test]
+fn an_expired_entry_makes_place_for_another() {
+    let mut registry = with(Entry::exact(packet()).expires(at(5)));
+    assert!(registry.add(packet(), 2, at(4)).is_err());
+    registry.add(packet(), 2, at(5)).unwrap();
+    assert_eq!(registry.claim(&packet(), at(6)).unwrap().handler, 2);
+}
+
+#[test]
+fn the_expiry_of_a_removed_entry_does_not_touch_the_next_one() {
+    let mut registry = with(Entry::exact(packet()).expires(at(5)));
+    registry.remove(packet());
+    registry.add(packet(), 2, at(1)).unwrap();
+    assert_eq!(registry.claim(&packet(), at(6)).unwrap().handler, 2);
+}
+
+#[test]
+fn a_transfer_that_has_begun_outlives_the_expiry_of_its_entry() {
+    let mut registry = with(Entry::exact(packet()).until_delivered().expires(at(5)));
+    let lease = registry.claim(&packet(), at(4)).unwrap().lease;
+    registry.expire(at(5));
+    registry.release(lease, false);
+    assert!(registry.is_empty());
+}
+
+#[test]
+fn an_exact_entry_matches_all_25_bytes_and_nothing_else() {
+    let sized = packet().with_size(3).unwrap();
+    let mut registry = with(Entry::exact(sized));
+    let other_key = StartPacket::put(Key::new([9; 16])).with_size(3).unwrap();
+    let other_direction = StartPacket::get(sized.key()).with_size(3).unwrap();
+    for other in [packet(), sized.with_size(4).unwrap(), other_key, other_direction] {
+        assert_eq!(refusal(&mut registry, &other), Refusal::NotRegistered);
+    }
+    let claim = registry.claim(&sized, at(0)).unwrap();
+    assert_eq!((claim.handler, claim.limit), (1, u64::MAX));
+}
+
+#[test]
+fn an_exact_entry_comes_before_one_of_any_size() {
+    let sized = packet().with_size(3).unwrap();
+    for exact in [packet(), sized] {
+        let mut registry = with(Entry::any_size(packet(), 9));
+        registry.add(Entry::exact(exact).until_delivered(), 2, at(0)).unwrap();
+        assert_eq!(registry.claim(&exact, at(0)).unwrap().handler, 2);
+        assert_eq!(refusal(&mut registry, &exact), Refusal::InUse);
+        assert_eq!(registry.remove(exact), Some(2));
+        assert_eq!(registry.claim(&exact, at(0)).unwrap().handler, 1);
+    }
+}
+
+#[test]
+fn an_entry_of_any_size_holds_a_declared_size_to_its_limit() {
+    let mut registry = with(Entry::any_size(packet().with_size(1_000).unwrap(), 9));
+    for size in [0, 1, 8, 9] {
+        let claim = registry.claim(&packet().with_size(size).unwrap(), at(0)).unwrap();
+        assert_eq!((claim.handler, claim.limit), (1, 9));
+    }
+    assert_eq!(registry.claim(&packet(), at(0)).unwrap().limit, 9);
+    let larger = packet().with_size(10).unwrap();
+    let expected = Refusal::TooLarge { declared: 10, limit: 9 };
+    assert_eq!(refusal(&mut registry, &larger), expected);
+}
+
+#[test]
+fn a_packet_that_is_too_large_does_not_use_the_entry_up() {
+    for entry in
+        [Entry::any_size(packet(), 9).once(), Entry::any_size(packet(), 9).until_delivered()]
+    {
+        let mut registry = with(entry);
+        refusal(&mut registry, &packet().with_size(10).unwrap());
+        assert!(registry.claim(&packet(), at(0)).is_ok());
+    }
+}
+
+#[test]
+fn an_entry_that_is_there_is_not_replaced_even_while_it_is_in_use() {
+    let entry = Entry::exact(packet()).until_delivered();
+    let mut registry = with(entry);
+    let lease = registry.claim(&packet(), at(0)).unwrap().lease;
+    let standing = Entry::exact(packet());
+    assert_eq!(registry.add(standing, 2, at(0)), Err(AlreadyRegistered(standing)));
+    registry.release(lease, false);
+    assert_eq!(registry.claim(&packet(), at(0)).unwrap().handler, 1);
+}
+
+#[test]
+fn a_lease_of_a_removed_entry_does_not_touch_the_next_one() {
+    for delivered in [false, true] {
+        let entry = Entry::exact(packet()).until_delivered();
+        let mut registry = with(entry);
+        let stale = registry.claim(&packet(), at(0)).unwrap().lease;
+        registry.remove(entry);
+        registry.add(entry, 2, at(0)).unwrap();
+        let current = registry.claim(&packet(), at(0)).unwrap().lease;
+        registry.release(stale, delivered);
+        assert_eq!(refusal(&mut registry, &packet()), Refusal::InUse);
+        registry.release(current, false);
+        assert_eq!(registry.claim(&packet(), at(0)).unwrap().handler, 2);
+    }
+}
+
+#[test]
+fn an_error_names_the_entry_that_is_there() {
+    let error = with(Entry::any_size(packet(), 9))
+        .add(Entry::any_size(packet(), 10), 2, at(0))
+        .unwrap_err();
+    let expected =
+        format!("already registered: put of any size up to 10 bytes, key {}", packet().key());
+    assert_eq!(error.to_string(), expected);
+}
+
+fn packet() -> StartPacket {
+    StartPacket::put(Key::new([7; 16]))
+}
+
+/// A registry with this entry, and the handler 1.
+fn with(entry: Entry) -> Registry<u64> {
+    let mut registry = Registry::new();
+    registry.add(entry, 1, at(0)).unwrap();
+    registry
+}
+
+fn refusal(registry: &mut Registry<u64>, packet: &StartPacket) -> Refusal {
+    registry.claim(packet, at(0)).unwrap_err()
+}
+
+fn at(seconds: u64) -> Instant {
+    Instant::new(Duration::from_secs(seconds))
+}
