@@ -88,7 +88,7 @@ impl<A: ToSocketAddrs + Clone + Debug + Send + 'static> Client<A> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn put(&self, packet: StartPacket) -> io::Result<Sender<Socket>> {
+    pub async fn put(&self, packet: StartPacket) -> io::Result<Sender> {
         Sender::open(self.connect().await?, packet, &self.config)
     }
 
@@ -112,7 +112,7 @@ impl<A: ToSocketAddrs + Clone + Debug + Send + 'static> Client<A> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn get(&self, packet: StartPacket) -> io::Result<Receiver<Socket>> {
+    pub async fn get(&self, packet: StartPacket) -> io::Result<Receiver> {
         Receiver::open(self.connect().await?, packet, &self.config).await
     }
 

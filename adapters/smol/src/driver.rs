@@ -16,8 +16,8 @@ use futures_lite::FutureExt;
 
 use crate::stream::Stream;
 
-/// A connection, and the stream that carries it.
-pub(crate) struct Driver<S: ?Sized> {
+/// A connection, and the stream that carries it, whichever that is.
+pub(crate) struct Driver<S: ?Sized = dyn Stream + Send> {
     pub(crate) connection: Connection,
     timer: Timer,
     /// When the timer is set to go off: at the deadline, or before it.
@@ -41,29 +41,27 @@ pub(crate) enum Want<'a> {
     End,
 }
 
-impl<S: Stream> Driver<S> {
-    pub(crate) fn server(stream: S, config: &Config) -> Self {
+impl Driver {
+    pub(crate) fn server(stream: impl Stream + Send + 'static, config: &Config) -> Box<Self> {
         Self::new(Connection::server(*config, now()), stream)
     }
 
     pub(crate) fn client(
-        stream: S,
+        stream: impl Stream + Send + 'static,
         packet: StartPacket,
         expected: Direction,
         config: &Config,
-    ) -> Result<Self, Error> {
+    ) -> Result<Box<Self>, Error> {
         if packet.direction() != expected {
             return Err(Error::Direction { entry: packet.into(), expected });
         }
         Ok(Self::new(Connection::client(*config, packet, now()), stream))
     }
 
-    fn new(connection: Connection, stream: S) -> Self {
-        Self { connection, timer: Timer::never(), alarm: None, failure: None, stream }
+    fn new(connection: Connection, stream: impl Stream + Send + 'static) -> Box<Self> {
+        Box::new(Driver { connection, timer: Timer::never(), alarm: None, failure: None, stream })
     }
-}
 
-impl<S: Stream + ?Sized> Driver<S> {
     /// Goes on until the application has what it wants. How many bytes of the object moved.
     pub(crate) async fn run(&mut self, mut want: Want<'_>) -> io::Result<usize> {
         poll_fn(|cx| self.poll_run(cx, &mut want)).await
@@ -206,7 +204,7 @@ impl<S: Stream + ?Sized> Driver<S> {
     fn poll_attempt(
         &mut self,
         cx: &mut Context<'_>,
-        io: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        io: impl FnOnce(Pin<&mut (dyn Stream + Send)>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<Option<usize>> {
         Poll::Ready(match io(Pin::new(&mut self.stream), cx) {
             Poll::Ready(Ok(moved)) => Some(moved),

@@ -325,13 +325,19 @@ impl<K: Kind> Handlers<K> {
     /// assert_eq!((served?.bytes, put?.bytes), (5, 5));
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub async fn serve<S: Stream + Send + 'static>(
+    pub async fn serve(
         &self,
-        stream: S,
+        stream: impl Stream + Send + 'static,
         config: &Config,
     ) -> io::Result<Receipt> {
         let mut driver = Driver::server(stream, config);
         driver.run(Want::Start).await?;
+        // On the heap, so that a connection that still waits for its start packet holds no more.
+        Box::pin(self.handle(driver)).await
+    }
+
+    /// Serves a connection whose start packet has come.
+    async fn handle(&self, mut driver: Box<Driver>) -> io::Result<Receipt> {
         let Step::Decide(packet) = driver.connection.step() else {
             return Err(driver.abort("a server begins with a decision", None));
         };
@@ -350,13 +356,13 @@ impl<K: Kind> Handlers<K> {
 
         match claim.handler.clone() {
             Handler::Put(handler) => {
-                let mut held = Held { claim, object: Box::new(Receiver { packet, driver }) };
-                let handled = call(async { K::put(&handler, &mut *held.object).await }).await;
+                let mut held = Held { claim, object: Receiver { packet, driver } };
+                let handled = call(async { K::put(&handler, &mut held.object).await }).await;
                 conclude(held.object.driver, held.claim, packet, handled).await
             }
             Handler::Get(handler) => {
-                let mut held = Held { claim, object: Box::new(Sender { packet, driver }) };
-                let handled = call(async { K::get(&handler, &mut *held.object).await }).await;
+                let mut held = Held { claim, object: Sender { packet, driver } };
+                let handled = call(async { K::get(&handler, &mut held.object).await }).await;
                 conclude(held.object.driver, held.claim, packet, handled).await
             }
         }
@@ -367,7 +373,7 @@ impl<K: Kind> Handlers<K> {
 /// the reset may come again at once.
 struct Held<C, O> {
     claim: C,
-    object: Box<O>,
+    object: O,
 }
 
 /// Why a handler failed, if it did.
@@ -383,8 +389,8 @@ async fn call(handler: impl Future<Output = io::Result<()>>) -> Handled {
 
 /// Ends what a handler has left. Arguments are dropped from the last to the first: the claim goes
 /// before the stream.
-async fn conclude<S: Stream, H>(
-    mut driver: Driver<S>,
+async fn conclude<H>(
+    mut driver: Box<Driver>,
     claim: Claimed<'_, H>,
     packet: StartPacket,
     handled: Handled,

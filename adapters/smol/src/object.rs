@@ -41,12 +41,12 @@ const FIRST_BYTES: usize = 16 * 1024;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Receiver<S: ?Sized = dyn Stream + Send> {
+pub struct Receiver {
     pub(crate) packet: StartPacket,
-    pub(crate) driver: Driver<S>,
+    pub(crate) driver: Box<Driver>,
 }
 
-impl<S: Stream> Receiver<S> {
+impl Receiver {
     /// Begins a get over a stream that is connected already: sends the start packet.
     ///
     /// The stream is aborted where this future is dropped.
@@ -79,14 +79,16 @@ impl<S: Stream> Receiver<S> {
     /// assert_eq!(served?.bytes, got?.bytes);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub async fn open(stream: S, packet: StartPacket, config: &Config) -> io::Result<Self> {
+    pub async fn open(
+        stream: impl Stream + Send + 'static,
+        packet: StartPacket,
+        config: &Config,
+    ) -> io::Result<Self> {
         let mut driver = Driver::client(stream, packet, Direction::Get, config)?;
         driver.run(Want::Start).await?;
         Ok(Self { packet, driver })
     }
-}
 
-impl<S: Stream + ?Sized> Receiver<S> {
     /// The start packet of this connection.
     ///
     /// ```no_run
@@ -161,7 +163,7 @@ impl<S: Stream + ?Sized> Receiver<S> {
     }
 }
 
-impl<S: Stream + ?Sized> AsyncRead for Receiver<S> {
+impl AsyncRead for Receiver {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -195,12 +197,12 @@ impl<S: Stream + ?Sized> AsyncRead for Receiver<S> {
 /// # Ok(())
 /// # }
 /// ```
-pub struct Sender<S: ?Sized = dyn Stream + Send> {
+pub struct Sender {
     pub(crate) packet: StartPacket,
-    pub(crate) driver: Driver<S>,
+    pub(crate) driver: Box<Driver>,
 }
 
-impl<S: Stream> Sender<S> {
+impl Sender {
     /// Begins a put over a stream that is connected already. The start packet leaves with the first
     /// bytes of the object; [`flush`](AsyncWriteExt::flush) sends it ahead of a first write that
     /// takes long.
@@ -229,12 +231,14 @@ impl<S: Stream> Sender<S> {
     /// assert_eq!((served?.bytes, put?.bytes), (5, 5));
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn open(stream: S, packet: StartPacket, config: &Config) -> io::Result<Self> {
+    pub fn open(
+        stream: impl Stream + Send + 'static,
+        packet: StartPacket,
+        config: &Config,
+    ) -> io::Result<Self> {
         Ok(Self { packet, driver: Driver::client(stream, packet, Direction::Put, config)? })
     }
-}
 
-impl<S: Stream + ?Sized> Sender<S> {
     /// The start packet of this connection.
     ///
     /// ```no_run
@@ -359,7 +363,7 @@ impl<S: Stream + ?Sized> Sender<S> {
     }
 }
 
-impl<S: Stream + ?Sized> AsyncWrite for Sender<S> {
+impl AsyncWrite for Sender {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -379,9 +379,9 @@ struct Accepted<K: Kind> {
 
 impl<K: Kind> Accepted<K> {
     async fn serve(self) {
-        let Self { stream, peer, shared, _alive, _permit } = self;
+        let (shared, peer) = (&self.shared, self.peer);
         let serve = async {
-            let socket = Socket::armed(stream, peer)
+            let socket = Socket::armed(self.stream, peer)
                 .map_err(|source| Error::Accept { source: Arc::new(source) })?;
             shared.handlers.serve(socket, &shared.settings.config).await
         };
@@ -390,7 +390,7 @@ impl<K: Kind> Accepted<K> {
             let cause = LocalError::Aborted { reason: "the server is stopping" }.into();
             Err(Error::Transfer { peer: Some(peer), packet: None, cause, source: None }.into())
         };
-        let outcome = future::or(serve, reset).await;
+        let outcome = future::or(reset, serve).await;
         // A panic here is one of the application's report: it must not cost the executor.
         _ = catch_unwind(AssertUnwindSafe(|| shared.report(outcome)));
     }

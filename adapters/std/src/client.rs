@@ -82,7 +82,7 @@ impl<A: ToSocketAddrs + Debug> Client<A> {
     /// assert_eq!(receipt.bytes, 12);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn put(&self, packet: StartPacket) -> io::Result<Sender<Socket>> {
+    pub fn put(&self, packet: StartPacket) -> io::Result<Sender> {
         Sender::open(self.connect()?, packet, &self.config)
     }
 
@@ -102,7 +102,7 @@ impl<A: ToSocketAddrs + Debug> Client<A> {
     /// object.commit()?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn get(&self, packet: StartPacket) -> io::Result<Receiver<Socket>> {
+    pub fn get(&self, packet: StartPacket) -> io::Result<Receiver> {
         Receiver::open(self.connect()?, packet, &self.config)
     }
 

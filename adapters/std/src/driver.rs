@@ -11,8 +11,8 @@ use dataserver_core::{
 
 use crate::stream::{Stopped, Stream};
 
-/// A connection, and the stream that carries it.
-pub(crate) struct Driver<S: ?Sized> {
+/// A connection, and the stream that carries it, whichever that is.
+pub(crate) struct Driver<S: ?Sized = dyn Stream + Send> {
     pub(crate) connection: Connection,
     /// What the stream or the application said when it failed.
     failure: Option<Arc<io::Error>>,
@@ -33,25 +33,27 @@ pub(crate) enum Want<'a> {
     End,
 }
 
-impl<S: Stream> Driver<S> {
-    pub(crate) fn server(stream: S, config: &Config) -> Self {
-        Self { connection: Connection::server(*config, now()), failure: None, stream }
+impl Driver {
+    pub(crate) fn server(stream: impl Stream + Send + 'static, config: &Config) -> Box<Self> {
+        Self::new(Connection::server(*config, now()), stream)
     }
 
     pub(crate) fn client(
-        stream: S,
+        stream: impl Stream + Send + 'static,
         packet: StartPacket,
         expected: Direction,
         config: &Config,
-    ) -> Result<Self, Error> {
+    ) -> Result<Box<Self>, Error> {
         if packet.direction() != expected {
             return Err(Error::Direction { entry: packet.into(), expected });
         }
-        Ok(Self { connection: Connection::client(*config, packet, now()), failure: None, stream })
+        Ok(Self::new(Connection::client(*config, packet, now()), stream))
     }
-}
 
-impl<S: Stream + ?Sized> Driver<S> {
+    fn new(connection: Connection, stream: impl Stream + Send + 'static) -> Box<Self> {
+        Box::new(Driver { connection, failure: None, stream })
+    }
+
     /// Goes on until the application has what it wants. How many bytes of the object moved.
     pub(crate) fn run(&mut self, mut want: Want<'_>) -> io::Result<usize> {
         loop {
@@ -173,7 +175,10 @@ impl<S: Stream + ?Sized> Driver<S> {
     }
 
     /// Does something on the stream that may wait for the peer, until a timer is due.
-    fn attempt(&mut self, io: impl FnOnce(&mut S) -> io::Result<usize>) -> Option<usize> {
+    fn attempt(
+        &mut self,
+        io: impl FnOnce(&mut (dyn Stream + Send)) -> io::Result<usize>,
+    ) -> Option<usize> {
         self.connection.wait(now());
         self.connection.handle_timeout(now());
         if let Step::Done(_) = self.connection.step() {

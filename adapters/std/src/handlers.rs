@@ -141,7 +141,11 @@ impl Handlers {
     /// assert_eq!(client.join().unwrap()?.bytes, 5);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn serve<S: Stream + 'static>(&self, stream: S, config: &Config) -> io::Result<Receipt> {
+    pub fn serve(
+        &self,
+        stream: impl Stream + Send + 'static,
+        config: &Config,
+    ) -> io::Result<Receipt> {
         let mut driver = Driver::server(stream, config);
         driver.run(Want::Start)?;
         let Step::Decide(packet) = driver.connection.step() else {

@@ -35,12 +35,12 @@ const FIRST_BYTES: usize = 16 * 1024;
 /// object.commit()?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct Receiver<S: ?Sized = dyn Stream> {
+pub struct Receiver {
     pub(crate) packet: StartPacket,
-    pub(crate) driver: Driver<S>,
+    pub(crate) driver: Box<Driver>,
 }
 
-impl<S: Stream> Receiver<S> {
+impl Receiver {
     /// Begins a get over a stream that is connected already: sends the start packet.
     ///
     /// # Errors
@@ -68,14 +68,16 @@ impl<S: Stream> Receiver<S> {
     /// assert_eq!(serving.join().unwrap()?.bytes, 5);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn open(stream: S, packet: StartPacket, config: &Config) -> io::Result<Self> {
+    pub fn open(
+        stream: impl Stream + Send + 'static,
+        packet: StartPacket,
+        config: &Config,
+    ) -> io::Result<Self> {
         let mut driver = Driver::client(stream, packet, Direction::Get, config)?;
         driver.run(Want::Start)?;
         Ok(Self { packet, driver })
     }
-}
 
-impl<S: Stream + ?Sized> Receiver<S> {
     /// The start packet of this connection.
     ///
     /// ```no_run
@@ -142,7 +144,7 @@ impl<S: Stream + ?Sized> Receiver<S> {
     }
 }
 
-impl<S: Stream + ?Sized> Read for Receiver<S> {
+impl Read for Receiver {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -168,12 +170,12 @@ impl<S: Stream + ?Sized> Read for Receiver<S> {
 /// assert_eq!(object.finish()?.bytes, 12);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub struct Sender<S: ?Sized = dyn Stream> {
+pub struct Sender {
     pub(crate) packet: StartPacket,
-    pub(crate) driver: Driver<S>,
+    pub(crate) driver: Box<Driver>,
 }
 
-impl<S: Stream> Sender<S> {
+impl Sender {
     /// Begins a put over a stream that is connected already. The start packet leaves with the first
     /// bytes of the object; [`flush`](Write::flush) sends it ahead of a first write that takes long.
     ///
@@ -199,12 +201,14 @@ impl<S: Stream> Sender<S> {
     /// assert_eq!(serving.join().unwrap()?.bytes, 5);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn open(stream: S, packet: StartPacket, config: &Config) -> io::Result<Self> {
+    pub fn open(
+        stream: impl Stream + Send + 'static,
+        packet: StartPacket,
+        config: &Config,
+    ) -> io::Result<Self> {
         Ok(Self { packet, driver: Driver::client(stream, packet, Direction::Put, config)? })
     }
-}
 
-impl<S: Stream + ?Sized> Sender<S> {
     /// The start packet of this connection.
     ///
     /// ```no_run
@@ -317,7 +321,7 @@ impl<S: Stream + ?Sized> Sender<S> {
 
 const SOURCE_FAILED: &str = "the object cannot be read";
 
-impl<S: Stream + ?Sized> Write for Sender<S> {
+impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
