@@ -1,11 +1,14 @@
 //! One attempt each at what the adapters do on a socket that does not block.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 /// Reads what is there. 0 at the end of the stream.
 ///
@@ -92,6 +95,146 @@ pub fn send_file(socket: impl AsFd, file: &File, max: usize) -> io::Result<usize
 pub fn send_file(_socket: impl AsFd, _file: &File, _max: usize) -> io::Result<usize> {
     Ok(0)
 }
+
+/// Through what the kernel moves bytes from a socket to a file.
+///
+/// ```
+/// use std::io::{Read, Seek, Write};
+/// use std::os::unix::net::UnixStream;
+/// use dataserver_adapter::socket::Pipe;
+///
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// theirs.write_all(b"hello")?;
+/// let path = std::env::temp_dir().join(format!("dataserver-pipe-{}", std::process::id()));
+/// let mut file = std::fs::File::options().read(true).write(true).create(true).open(&path)?;
+/// std::fs::remove_file(path)?;
+///
+/// assert_eq!(Pipe::new()?.receive_file(&ours, &file, 9)?, 5);
+/// let mut text = String::new();
+/// file.rewind()?;
+/// file.read_to_string(&mut text)?;
+/// assert_eq!(text, "hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[derive(Debug)]
+pub struct Pipe {
+    out: OwnedFd,
+    into: OwnedFd,
+}
+
+/// As much as a pipe may hold without privileges, pipe(7).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const PIPE_SIZE: usize = 1 << 20;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Pipe {
+    /// A pipe, as large as the system lets it be.
+    ///
+    /// # Errors
+    /// What the system says, such as that there are no descriptors left.
+    ///
+    /// ```
+    /// dataserver_adapter::socket::Pipe::new()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn new() -> io::Result<Self> {
+        let (out, into) = pipe_with(PipeFlags::CLOEXEC)?;
+        // A smaller one serves too.
+        _ = fcntl_setpipe_size(&into, PIPE_SIZE);
+        Ok(Self { out, into })
+    }
+
+    /// Receives up to `max` bytes into a file at its cursor, without taking them through this
+    /// process. All that have left the socket are in the file when it returns.
+    ///
+    /// 0 where nothing, or nothing more, comes this way: the stream is at its end, or the system
+    /// cannot. What is left is then to be read, which tells the one from the other.
+    ///
+    /// # Errors
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where nothing is there, what the system says of the
+    /// socket, or a [`FileError`].
+    pub fn receive_file(&self, socket: impl AsFd, file: &File, max: usize) -> io::Result<usize> {
+        let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+        let parked = match retry_on_intr(|| splice(&socket, None, &self.into, None, max, flags)) {
+            Ok(parked) => parked,
+            Err(Errno::INVAL | Errno::NOSYS) => return Ok(0),
+            Err(errno) => return Err(errno.into()),
+        };
+        let mut left = parked;
+        while left > 0 {
+            let flags = SpliceFlags::MOVE;
+            match retry_on_intr(|| splice(&self.out, None, file, None, left, flags)) {
+                Ok(0) => return Err(FileError::wrap(io::ErrorKind::WriteZero.into())),
+                Ok(moved) => left -= moved,
+                // A file that takes no splice, such as one that is open to append.
+                Err(Errno::INVAL) => {
+                    self.copy(file, left).map_err(FileError::wrap)?;
+                    left = 0;
+                }
+                Err(errno) => return Err(FileError::wrap(errno.into())),
+            }
+        }
+        Ok(parked)
+    }
+
+    /// Writes what is parked in the pipe.
+    fn copy(&self, mut file: &File, mut left: usize) -> io::Result<()> {
+        let mut buffer = [0; 8 * 1024];
+        while left > 0 {
+            let max = left.min(buffer.len());
+            let n = retry_on_intr(|| rustix::io::read(&self.out, &mut buffer[..max]))?;
+            file.write_all(&buffer[..n])?;
+            left -= n;
+        }
+        Ok(())
+    }
+}
+
+/// It is the file that failed, not the socket.
+///
+/// ```
+/// use std::io;
+/// use dataserver_adapter::socket::FileError;
+///
+/// let error = FileError::wrap(io::ErrorKind::StorageFull.into());
+/// assert_eq!(FileError::unwrap(error).unwrap().kind(), io::ErrorKind::StorageFull);
+/// ```
+#[derive(Debug)]
+pub struct FileError(io::Error);
+
+impl FileError {
+    /// Marks an error as the file's.
+    ///
+    /// ```
+    /// # use dataserver_adapter::socket::FileError;
+    /// let error = FileError::wrap(std::io::ErrorKind::StorageFull.into());
+    /// ```
+    pub fn wrap(error: io::Error) -> io::Error {
+        io::Error::other(Self(error))
+    }
+
+    /// What the file said, where the error is marked as its.
+    ///
+    /// # Errors
+    /// The error itself, where it is not.
+    ///
+    /// ```
+    /// # use dataserver_adapter::socket::FileError;
+    /// assert!(FileError::unwrap(std::io::ErrorKind::ConnectionReset.into()).is_err());
+    /// ```
+    pub fn unwrap(error: io::Error) -> Result<io::Error, io::Error> {
+        error.downcast().map(|Self(error)| error)
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for FileError {}
 
 /// Shuts down the write half: the peer sees the end of the stream.
 ///

@@ -57,18 +57,20 @@ pub fn disarm(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_linger(socket, None)?)
 }
 
-/// Lets more connections wait than the standard library's 128: those behind the backlog would have
-/// to try again after a second.
+/// Prepares a listener. What it accepts is armed from the moment that it exists, where it inherits
+/// the listener's options as on Linux; elsewhere [`arm`] does it. And more connections may wait than
+/// the standard library's 128: those behind the backlog would have to try again after a second.
 ///
 /// # Errors
 /// What the system says: the socket is not one that listens.
 ///
 /// ```
 /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-/// dataserver_adapter::tcp::widen_backlog(&listener)?;
+/// dataserver_adapter::tcp::prepare(&listener)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn widen_backlog(listener: impl AsFd) -> io::Result<()> {
+pub fn prepare(listener: impl AsFd) -> io::Result<()> {
+    arm(&listener)?;
     Ok(rustix::net::listen(listener, BACKLOG)?)
 }
 

@@ -78,7 +78,7 @@ fn release(mut child: Child) -> io::Result<()> {
 /// Heap bytes per connection of a loop that accepts and waits for a byte.
 fn bare() -> io::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    dataserver_adapter::tcp::widen_backlog(&listener)?;
+    dataserver_adapter::tcp::prepare(&listener)?;
     let address = listener.local_addr()?;
     let listener = Async::new(listener)?;
     let executor = Executor::new();

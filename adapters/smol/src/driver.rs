@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_io::Timer;
+use dataserver_adapter::socket::FileError;
 use dataserver_adapter::{Error, Receipt, now, to_std};
 use dataserver_core::{
     Config, Connection, Direction, Error as Cause, Instant, LocalError, StartPacket, Step,
@@ -33,6 +34,8 @@ pub(crate) enum Want<'a> {
     Start,
     /// Some of the object in here; none means that it has ended.
     Receive(&'a mut [u8]),
+    /// Some of the object in this file; none means that the rest is to be read and written.
+    ReceiveFile(&'a File),
     /// Some of this sent.
     Send(&'a [u8]),
     /// Some of this file sent; none means that the rest is to be read and sent.
@@ -98,6 +101,14 @@ impl Driver {
                     let max = max.min(buffer.len());
                     let n = ready!(self.poll_read(cx, &mut buffer[..max]));
                     self.connection.advance(n);
+                }
+                (Step::Receive { max }, Want::ReceiveFile(file)) => {
+                    let received =
+                        self.poll_attempt(cx, |stream, cx| stream.poll_receive_file(cx, file, max));
+                    match ready!(received) {
+                        Some(0) => return Poll::Ready(Ok(0)),
+                        received => self.connection.advance(received.unwrap_or(0)),
+                    }
                 }
                 (Step::Receive { .. }, Want::End) => {
                     if ready!(self.poll_read(cx, &mut [0])) > 0 {
@@ -247,7 +258,15 @@ impl Driver {
     }
 
     fn fail(&mut self, error: io::Error) {
-        self.connection.reset();
-        self.failure = Some(Arc::new(error));
+        self.failure = Some(Arc::new(match FileError::unwrap(error) {
+            Ok(of_file) => {
+                self.connection.abort("the object cannot be written");
+                of_file
+            }
+            Err(of_stream) => {
+                self.connection.reset();
+                of_stream
+            }
+        }));
     }
 }

@@ -16,6 +16,9 @@ use crate::stream::Stream;
 /// What files and readers are copied through where the system cannot send them.
 const COPY_BUFFER: usize = 256 * 1024;
 
+/// The size in bytes from which on it is worth to have the kernel move an object to a file.
+const WORTH_A_PIPE: u64 = 64 * 1024;
+
 /// What is read first of a file, to leave together with the start packet.
 const FIRST_BYTES: usize = 16 * 1024;
 
@@ -130,15 +133,17 @@ impl Receiver {
     /// # }
     /// ```
     pub async fn receive_file(&mut self, mut file: &File) -> io::Result<u64> {
+        let before = self.driver.connection.moved();
+        if self.packet.size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
+            while self.driver.run(Want::ReceiveFile(file)).await? > 0 {}
+        }
         let mut buffer = vec![0; COPY_BUFFER];
-        let mut received = 0;
         loop {
             let n = self.read(&mut buffer).await?;
             if n == 0 {
-                return Ok(received);
+                return Ok(self.driver.connection.moved() - before);
             }
             file.write_all(&buffer[..n])?;
-            received += n as u64;
         }
     }
 

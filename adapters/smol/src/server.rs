@@ -202,7 +202,7 @@ impl<K: Kind> Server<K> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn with_handlers(listener: TcpListener, handlers: Handlers<K>) -> io::Result<Self> {
-        tcp::widen_backlog(&listener)?;
+        tcp::prepare(&listener)?;
         let settings =
             Settings { config: Config::default(), max_connections: MAX_CONNECTIONS, report: None };
         let listener = Async::new(listener)?;

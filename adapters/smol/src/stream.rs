@@ -9,7 +9,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
-use dataserver_adapter::{socket, tcp};
+use dataserver_adapter::socket::{self, Pipe};
+use dataserver_adapter::tcp;
 use futures_lite::{AsyncRead, AsyncWrite};
 
 /// A stream that is armed to abort: however it is dropped, the peer must not take it for an orderly
@@ -95,6 +96,24 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
     ) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(0))
     }
+
+    /// Receives up to `max` bytes into a file at its cursor, without taking them through this
+    /// process. All that have left the stream are in the file when it is ready.
+    ///
+    /// 0 where nothing, or nothing more, comes this way: the stream is at its end, or it or the
+    /// system cannot. What is left is then to be read, which tells the one from the other.
+    ///
+    /// # Errors
+    /// What the stream says; or what the file says, as a
+    /// [`FileError`](dataserver_adapter::socket::FileError).
+    fn poll_receive_file(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        _file: &File,
+        _max: usize,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(0))
+    }
 }
 
 /// A connected TCP or Unix stream socket that is armed to abort.
@@ -116,6 +135,8 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
 pub struct Socket {
     io: Async<OwnedFd>,
     peer: Option<SocketAddr>,
+    /// Made when an object first goes to a file.
+    pipe: Option<Pipe>,
 }
 
 impl TryFrom<TcpStream> for Socket {
@@ -139,7 +160,7 @@ impl TryFrom<UnixStream> for Socket {
     type Error = io::Error;
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
-        Ok(Self { io: Async::new(stream.into())?, peer: None })
+        Ok(Self { io: Async::new(stream.into())?, peer: None, pipe: None })
     }
 }
 
@@ -154,7 +175,22 @@ impl TryFrom<Async<UnixStream>> for Socket {
 impl Socket {
     pub(crate) fn armed(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         tcp::arm(&stream)?;
-        Ok(Self { io: Async::new(stream.into())?, peer: Some(peer) })
+        Ok(Self { io: Async::new(stream.into())?, peer: Some(peer), pipe: None })
+    }
+
+    fn poll_readable(
+        &self,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match attempt(self.io.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.io.poll_readable(cx))?;
+                }
+                done => return Poll::Ready(done),
+            }
+        }
     }
 
     fn poll_writable(
@@ -179,14 +215,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            match socket::read(self.io.get_ref(), buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.io.poll_readable(cx))?;
-                }
-                done => return Poll::Ready(done),
-            }
-        }
+        self.poll_readable(cx, |fd| socket::read(fd, buffer))
     }
 }
 
@@ -232,5 +261,19 @@ impl Stream for Socket {
         max: usize,
     ) -> Poll<io::Result<usize>> {
         self.poll_writable(cx, |fd| socket::send_file(fd, file, max))
+    }
+
+    fn poll_receive_file(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        file: &File,
+        max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let Some(pipe) = self.pipe.take().or_else(|| Pipe::new().ok()) else {
+            return Poll::Ready(Ok(0)); // no descriptors left: the object can be read all the same
+        };
+        let received = self.poll_readable(cx, |fd| pipe.receive_file(fd, file, max));
+        self.pipe = Some(pipe);
+        received
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use dataserver_adapter::socket::FileError;
 use dataserver_adapter::{Error, Receipt, now};
 use dataserver_core::{
     Config, Connection, Direction, Error as Cause, LocalError, StartPacket, Step,
@@ -25,6 +26,8 @@ pub(crate) enum Want<'a> {
     Start,
     /// Some of the object in here; none means that it has ended.
     Receive(&'a mut [u8]),
+    /// Some of the object in this file; none means that the rest is to be read and written.
+    ReceiveFile(&'a File),
     /// Some of this sent.
     Send(&'a [u8]),
     /// Some of this file sent; none means that the rest is to be read and sent.
@@ -79,6 +82,12 @@ impl Driver {
                     let max = max.min(buffer.len());
                     let n = self.read(&mut buffer[..max]);
                     self.connection.advance(n);
+                }
+                (Step::Receive { max }, Want::ReceiveFile(file)) => {
+                    match self.attempt(|stream| stream.receive_file(file, max)) {
+                        Some(0) => return Ok(0),
+                        received => self.connection.advance(received.unwrap_or(0)),
+                    }
                 }
                 (Step::Receive { .. }, Want::End) => {
                     if self.read(&mut [0]) > 0 {
@@ -199,9 +208,17 @@ impl Driver {
     fn fail(&mut self, error: io::Error) {
         if Stopped::is(&error) {
             self.connection.abort("the server is stopping");
-        } else {
-            self.connection.reset();
-            self.failure = Some(Arc::new(error));
+            return;
         }
+        self.failure = Some(Arc::new(match FileError::unwrap(error) {
+            Ok(of_file) => {
+                self.connection.abort("the object cannot be written");
+                of_file
+            }
+            Err(of_stream) => {
+                self.connection.reset();
+                of_stream
+            }
+        }));
     }
 }

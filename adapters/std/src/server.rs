@@ -109,7 +109,7 @@ impl Server {
     /// ```
     pub fn from_listener(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(false)?;
-        tcp::widen_backlog(&listener)?;
+        tcp::prepare(&listener)?;
         let shared = Shared {
             listener,
             state: Mutex::default(),

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{error, fmt};
 
-use dataserver_adapter::{now, socket, tcp};
+use dataserver_adapter::socket::{self, Pipe};
+use dataserver_adapter::{now, tcp};
 use dataserver_core::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -97,6 +98,19 @@ pub trait Stream: Read + Write {
     fn send_file(&mut self, _file: &File, _max: usize) -> io::Result<usize> {
         Ok(0)
     }
+
+    /// Receives up to `max` bytes into a file at its cursor, without taking them through this
+    /// process. All that have left the stream are in the file when it returns.
+    ///
+    /// 0 where nothing, or nothing more, comes this way: the stream is at its end, or it or the
+    /// system cannot. What is left is then to be read, which tells the one from the other.
+    ///
+    /// # Errors
+    /// What the stream says; or what the file says, as a
+    /// [`FileError`](dataserver_adapter::socket::FileError).
+    fn receive_file(&mut self, _file: &File, _max: usize) -> io::Result<usize> {
+        Ok(0)
+    }
 }
 
 /// A connected TCP or Unix stream socket that is armed to abort.
@@ -120,6 +134,8 @@ pub struct Socket {
     peer: Option<SocketAddr>,
     deadline: Option<Instant>,
     stop: Option<Arc<Signal>>,
+    /// Made when an object first goes to a file.
+    pipe: Option<Pipe>,
 }
 
 impl TryFrom<TcpStream> for Socket {
@@ -137,7 +153,7 @@ impl TryFrom<UnixStream> for Socket {
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { fd: stream.into(), peer: None, deadline: None, stop: None })
+        Ok(Self { fd: stream.into(), peer: None, deadline: None, stop: None, pipe: None })
     }
 }
 
@@ -149,7 +165,7 @@ impl Socket {
         stop: Option<Arc<Signal>>,
     ) -> io::Result<Self> {
         tcp::arm(&fd)?;
-        Ok(Self { fd, peer: Some(peer), deadline: None, stop })
+        Ok(Self { fd, peer: Some(peer), deadline: None, stop, pipe: None })
     }
 
     /// Tries until it is done, waiting for the socket each time that it would have to.
@@ -232,6 +248,15 @@ impl Stream for Socket {
 
     fn send_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
         self.patiently(PollFlags::OUT, |fd| socket::send_file(fd, file, max))
+    }
+
+    fn receive_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
+        let Some(pipe) = self.pipe.take().or_else(|| Pipe::new().ok()) else {
+            return Ok(0); // no descriptors left for one: the object can be read all the same
+        };
+        let received = self.patiently(PollFlags::IN, |fd| pipe.receive_file(fd, file, max));
+        self.pipe = Some(pipe);
+        received
     }
 }
 
