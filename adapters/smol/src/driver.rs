@@ -23,10 +23,16 @@ pub(crate) struct Driver<S: ?Sized = dyn Stream + Send> {
     timer: Timer,
     /// When the timer is set to go off: at the deadline, or before it.
     alarm: Option<Instant>,
+    /// How often in a row the stream was ready.
+    streak: u32,
     /// What the stream or the application said when it failed.
     failure: Option<Arc<io::Error>>,
     pub(crate) stream: S,
 }
+
+/// After so many moves in a row, other tasks have their turn: a stream that is always ready would
+/// keep them from it, and itself from being stopped.
+const TURN: u32 = 32;
 
 /// What the application wants: the loop comes back when it has it.
 pub(crate) enum Want<'a> {
@@ -62,7 +68,8 @@ impl Driver {
     }
 
     fn new(connection: Connection, stream: impl Stream + Send + 'static) -> Box<Self> {
-        Box::new(Driver { connection, timer: Timer::never(), alarm: None, failure: None, stream })
+        let timer = Timer::never();
+        Box::new(Driver { connection, timer, alarm: None, streak: 0, failure: None, stream })
     }
 
     /// Goes on until the application has what it wants. How many bytes of the object moved.
@@ -217,6 +224,12 @@ impl Driver {
         cx: &mut Context<'_>,
         io: impl FnOnce(Pin<&mut (dyn Stream + Send)>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<Option<usize>> {
+        if self.streak == TURN {
+            self.streak = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.streak += 1;
         Poll::Ready(match io(Pin::new(&mut self.stream), cx) {
             Poll::Ready(Ok(moved)) => Some(moved),
             Poll::Ready(Err(error)) => {
@@ -226,6 +239,7 @@ impl Driver {
                 None
             }
             Poll::Pending => {
+                self.streak = 0;
                 self.connection.wait(now());
                 ready!(self.poll_deadline(cx));
                 None

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{error, fmt};
 
@@ -175,6 +176,9 @@ impl Socket {
         mut attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> io::Result<usize> {
         loop {
+            if self.stop.as_ref().is_some_and(|stop| stop.is_raised()) {
+                return Err(io::Error::other(Stopped));
+            }
             match attempt(&self.fd) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(readiness)?,
                 done => return done,
@@ -193,10 +197,7 @@ impl Socket {
         let timeout = self.deadline.map(|deadline| timespec(deadline.saturating_since(now())));
         match poll(&mut fds, timeout.as_ref()) {
             Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
-            Ok(_) if self.stop.is_some() && !fds[1].revents().is_empty() => {
-                Err(io::Error::new(io::ErrorKind::ConnectionAborted, Stopped))
-            }
-            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Ok(_) | Err(Errno::INTR) => Ok(()), // for the socket, or to stop
             Err(errno) => Err(errno.into()),
         }
     }
@@ -278,9 +279,11 @@ impl fmt::Display for Stopped {
 
 impl error::Error for Stopped {}
 
-/// Wakes every thread that waits for it, once and for all: a stream whose other end is closed.
+/// Tells every thread, once and for all, and wakes those that wait: for a stream whose other end is
+/// then closed.
 #[derive(Debug)]
 pub(crate) struct Signal {
+    raised: AtomicBool,
     receiver: UnixStream,
     sender: UnixStream,
 }
@@ -288,10 +291,15 @@ pub(crate) struct Signal {
 impl Signal {
     pub(crate) fn new() -> io::Result<Self> {
         let (receiver, sender) = UnixStream::pair()?;
-        Ok(Self { receiver, sender })
+        Ok(Self { raised: AtomicBool::new(false), receiver, sender })
+    }
+
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Relaxed)
     }
 
     pub(crate) fn raise(&self) -> io::Result<()> {
+        self.raised.store(true, Ordering::Relaxed);
         self.sender.shutdown(std::net::Shutdown::Write)
     }
 }
