@@ -10,10 +10,16 @@ use dataserver_core::{
 
 /// The object has crossed, the receiver has made it last, and both sides know.
 ///
-/// ```no_run
-/// # fn show(receipt: dataserver_adapter::Receipt) {
-/// println!("{} bytes: {}", receipt.bytes, receipt.packet);
-/// # }
+/// ```
+/// use dataserver_adapter::Receipt;
+/// use dataserver_core::{Key, StartPacket};
+///
+/// let packet = StartPacket::put(Key::from_name("start"));
+/// let receipt = Receipt { peer: Some(([127, 0, 0, 1], 8089).into()), packet, bytes: 5 };
+/// assert_eq!(
+///     receipt.to_string(),
+///     "127.0.0.1:8089: put of unknown size, key ea2b2676c28c0db26d39331a336c6b92: 5 bytes",
+/// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -23,6 +29,21 @@ pub struct Receipt {
     pub packet: StartPacket,
     /// The size of the object in bytes.
     pub bytes: u64,
+}
+
+/// One line for a log: the peer, the start packet, and the size of the object.
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_peer(f, self.peer)?;
+        write!(f, "{}: {} bytes", self.packet, self.bytes)
+    }
+}
+
+fn write_peer(f: &mut fmt::Formatter<'_>, peer: Option<SocketAddr>) -> fmt::Result {
+    match peer {
+        Some(peer) => write!(f, "{peer}: "),
+        None => f.write_str("the peer: "),
+    }
 }
 
 /// Why there is no receipt, or no registration.
@@ -52,7 +73,7 @@ pub struct Receipt {
 pub enum Error {
     /// No connection was made.
     Connect {
-        /// Where to.
+        /// Where to: the last address that was tried, or the name that has none.
         address: String,
         /// Why not.
         source: Arc<io::Error>,
@@ -139,10 +160,7 @@ impl fmt::Display for Error {
             Self::Connect { address, source } => write!(f, "cannot connect to {address}: {source}"),
             Self::Accept { source } => write!(f, "cannot take a connection for now: {source}"),
             Self::Transfer { peer, packet, cause, source } => {
-                match peer {
-                    Some(peer) => write!(f, "{peer}: ")?,
-                    None => f.write_str("the peer: ")?,
-                }
+                write_peer(f, *peer)?;
                 if let Some(packet) = packet {
                     write!(f, "{packet}: ")?;
                 }

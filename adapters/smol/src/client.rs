@@ -117,20 +117,20 @@ impl<A: ToSocketAddrs + Clone + Debug + Send + 'static> Client<A> {
     }
 
     async fn connect(&self) -> Result<Socket, Error> {
-        let failed = |source| Error::Connect {
-            address: format!("{:?}", self.address),
-            source: Arc::new(source),
-        };
-        let name = self.address.clone();
-        let resolved = blocking::unblock(move || Ok(name.to_socket_addrs()?.collect::<Vec<_>>()));
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in resolved.await.map_err(failed)? {
+        let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
+        let name = || format!("{:?}", self.address);
+        let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let mut last = failed(name(), none);
+        let address = self.address.clone();
+        let resolved =
+            blocking::unblock(move || Ok(address.to_socket_addrs()?.collect::<Vec<_>>()));
+        for address in resolved.await.map_err(|error| failed(name(), error))? {
             match self.connect_to(address).await {
                 Ok(socket) => return Ok(socket),
-                Err(error) => last = error,
+                Err(error) => last = failed(address.to_string(), error),
             }
         }
-        Err(failed(last))
+        Err(last)
     }
 
     async fn connect_to(&self, address: SocketAddr) -> io::Result<Socket> {

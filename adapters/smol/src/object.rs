@@ -159,7 +159,7 @@ impl Receiver {
     /// ```no_run
     /// # async fn handler(object: &mut dataserver_smol::Receiver) -> std::io::Result<()> {
     /// let receipt = object.commit().await?;
-    /// println!("{} bytes", receipt.bytes);
+    /// println!("{receipt}");
     /// # Ok(())
     /// # }
     /// ```
@@ -284,7 +284,8 @@ impl Sender {
         self.finish().await
     }
 
-    /// Sends a file from its cursor to its end, and waits for the receipt.
+    /// Sends a file from its cursor to its end, and waits for the receipt. A regular file: reading
+    /// one does not wait. For anything else there is [`send_reader`](Self::send_reader).
     ///
     /// The file is read on this thread: mostly that is from the page cache. Where it may take long,
     /// use [`send_reader`](Self::send_reader) with [`blocking`](https://docs.rs/blocking).
@@ -351,7 +352,7 @@ impl Sender {
     /// ```no_run
     /// # async fn handler(object: &mut dataserver_smol::Sender) -> std::io::Result<()> {
     /// let receipt = object.finish().await?;
-    /// println!("{} bytes", receipt.bytes);
+    /// println!("{receipt}");
     /// # Ok(())
     /// # }
     /// ```

@@ -243,7 +243,7 @@ impl<K: Kind> Server<K> {
     ///
     /// ```
     /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?.report(|outcome| match outcome {
-    ///     Ok(receipt) => println!("{} bytes: {}", receipt.bytes, receipt.packet),
+    ///     Ok(receipt) => println!("{receipt}"),
     ///     Err(error) => eprintln!("{error}"),
     /// });
     /// # Ok::<(), std::io::Error>(())

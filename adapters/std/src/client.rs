@@ -107,18 +107,17 @@ impl<A: ToSocketAddrs + Debug> Client<A> {
     }
 
     fn connect(&self) -> Result<Socket, Error> {
-        let failed = |source| Error::Connect {
-            address: format!("{:?}", self.address),
-            source: Arc::new(source),
-        };
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in self.address.to_socket_addrs().map_err(failed)? {
+        let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
+        let name = || format!("{:?}", self.address);
+        let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let mut last = failed(name(), none);
+        for address in self.address.to_socket_addrs().map_err(|error| failed(name(), error))? {
             let stream = TcpStream::connect_timeout(&address, self.connect_timeout);
             match stream.and_then(Socket::try_from) {
                 Ok(socket) => return Ok(socket),
-                Err(error) => last = error,
+                Err(error) => last = failed(address.to_string(), error),
             }
         }
-        Err(failed(last))
+        Err(last)
     }
 }

@@ -140,7 +140,7 @@ impl Receiver {
     /// ```no_run
     /// # fn handler(object: &mut dataserver_std::Receiver) -> std::io::Result<()> {
     /// let receipt = object.commit()?;
-    /// println!("{} bytes", receipt.bytes);
+    /// println!("{receipt}");
     /// # Ok(())
     /// # }
     /// ```
@@ -252,7 +252,8 @@ impl Sender {
         self.finish()
     }
 
-    /// Sends a file from its cursor to its end, and waits for the receipt.
+    /// Sends a file from its cursor to its end, and waits for the receipt. A regular file: reading
+    /// one does not wait. For anything else there is [`send_reader`](Self::send_reader).
     ///
     /// # Errors
     /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
@@ -296,7 +297,7 @@ impl Sender {
     /// ```no_run
     /// # fn handler(object: &mut dataserver_std::Sender) -> std::io::Result<()> {
     /// let receipt = object.finish()?;
-    /// println!("{} bytes", receipt.bytes);
+    /// println!("{receipt}");
     /// # Ok(())
     /// # }
     /// ```

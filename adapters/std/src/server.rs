@@ -158,7 +158,7 @@ impl Server {
     ///
     /// ```
     /// let server = dataserver_std::Server::bind("127.0.0.1:0")?.report(|outcome| match outcome {
-    ///     Ok(receipt) => println!("{} bytes: {}", receipt.bytes, receipt.packet),
+    ///     Ok(receipt) => println!("{receipt}"),
     ///     Err(error) => eprintln!("{error}"),
     /// });
     /// # Ok::<(), std::io::Error>(())

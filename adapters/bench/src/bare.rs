@@ -1,0 +1,208 @@
+//! Bare sockets: the same bytes without any protocol, in blocking calls.
+
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+
+use dataserver_core::{Direction, StartPacket};
+use rustix::fs::sendfile;
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+use crate::contender::{Contender, End, Job};
+use crate::ready;
+
+/// As much as a pipe may hold without privileges, pipe(7).
+const PIPE_SIZE: usize = 1 << 20;
+
+/// How a server has many connections.
+#[derive(Clone, Copy, Debug)]
+pub enum Structure {
+    /// So many threads, each of which accepts and serves.
+    Pool(usize),
+    /// So many threads, each of which waits for whichever connection is ready.
+    Ready(usize),
+}
+
+/// How files move.
+#[derive(Clone, Copy, Debug)]
+pub enum Files {
+    /// `sendfile` from a file, and `splice` through a pipe into one.
+    Kernel,
+    /// `read` and `write` with the job's buffer.
+    ReadWrite,
+    /// [`std::io::copy`].
+    IoCopy,
+}
+
+/// Bare sockets of this kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Bare {
+    /// The structure of its server.
+    pub structure: Structure,
+    /// How files move.
+    pub files: Files,
+}
+
+impl Bare {
+    /// A pool of four threads, as good as any for a few connections.
+    pub const fn new(files: Files) -> Self {
+        Self { structure: Structure::Pool(4), files }
+    }
+
+    /// For many connections.
+    pub const fn crowded(structure: Structure) -> Self {
+        Self { structure, files: Files::ReadWrite }
+    }
+}
+
+impl Contender for Bare {
+    fn name(&self) -> String {
+        let structure = match self.structure {
+            Structure::Pool(threads) => format!("pool of {threads}"),
+            Structure::Ready(threads) => format!("readiness loop on {threads}"),
+        };
+        let files = match self.files {
+            Files::Kernel => "sendfile, splice",
+            Files::ReadWrite => "read, write",
+            Files::IoCopy => "io::copy",
+        };
+        format!("bare {structure}, {files}")
+    }
+
+    fn serve(&self, listener: TcpListener, job: &Job) -> io::Result<()> {
+        let serve = || match self.structure {
+            Structure::Ready(_) => ready::serve(&listener, job),
+            Structure::Pool(_) => {
+                let mut buffer = vec![7; job.piece().max(2 * 1024)];
+                loop {
+                    let (stream, _) = listener.accept()?;
+                    // A client that fails is its own business.
+                    _ = self.serve_one(stream, job, &mut buffer);
+                }
+            }
+        };
+        let (Structure::Pool(threads) | Structure::Ready(threads)) = self.structure;
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(serve)).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("servers do not panic"))
+        })
+    }
+
+    fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()> {
+        let mut stream = TcpStream::connect(address)?;
+        let packet = job.packet();
+        match (job.direction, &job.source) {
+            (Direction::Put, End::Memory) if job.bytes <= 2 * 1024 => {
+                let object = [7; 2 * 1024];
+                let object = &object[..job.piece()];
+                _ = stream.write_vectored(&[IoSlice::new(packet.as_bytes()), IoSlice::new(object)])?;
+                stream.shutdown(Shutdown::Write)?;
+                stream.read(&mut [0]).map(drop)
+            }
+            (Direction::Get, _) if job.bytes <= 2 * 1024 => {
+                stream.write_all(packet.as_bytes())?;
+                let mut object = [0; 2 * 1024];
+                while stream.read(&mut object)? > 0 {}
+                Ok(())
+            }
+            (Direction::Put, _) => {
+                let mut buffer = vec![7; job.piece()];
+                stream.write_all(packet.as_bytes())?;
+                self.send(&mut stream, job, &mut buffer)?;
+                stream.shutdown(Shutdown::Write)?;
+                stream.read(&mut [0]).map(drop)
+            }
+            (Direction::Get, _) => {
+                let mut buffer = vec![7; job.piece()];
+                stream.write_all(packet.as_bytes())?;
+                self.receive(&mut stream, job, &mut buffer)
+            }
+        }
+    }
+}
+
+impl Bare {
+    fn serve_one(&self, mut stream: TcpStream, job: &Job, buffer: &mut [u8]) -> io::Result<()> {
+        match (job.direction, &job.sink) {
+            (Direction::Put, End::Memory) => self.receive(&mut stream, job, buffer),
+            (Direction::Put, End::File(_)) => {
+                stream.read_exact(&mut [0; StartPacket::LEN])?;
+                self.receive(&mut stream, job, buffer)
+            }
+            (Direction::Get, _) => {
+                stream.read_exact(&mut [0; StartPacket::LEN])?;
+                self.send(&mut stream, job, buffer)
+            }
+        }
+    }
+
+    /// Sends the object of this job.
+    fn send(&self, stream: &mut TcpStream, job: &Job, buffer: &mut [u8]) -> io::Result<()> {
+        match (&job.source, self.files) {
+            (End::Memory, _) => {
+                let mut left = job.bytes;
+                while left > 0 {
+                    let piece = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+                    stream.write_all(&buffer[..piece])?;
+                    left -= piece as u64;
+                }
+                Ok(())
+            }
+            (End::File(path), Files::Kernel) => {
+                let file = File::open(path)?;
+                while sendfile(&stream, &file, None, PIPE_SIZE)? > 0 {}
+                Ok(())
+            }
+            (End::File(path), Files::ReadWrite) => {
+                let mut file = File::open(path)?;
+                loop {
+                    match file.read(buffer)? {
+                        0 => return Ok(()),
+                        n => stream.write_all(&buffer[..n])?,
+                    }
+                }
+            }
+            (End::File(path), Files::IoCopy) => {
+                io::copy(&mut File::open(path)?, stream).map(drop)
+            }
+        }
+    }
+
+    /// Receives the object of this job.
+    fn receive(&self, stream: &mut TcpStream, job: &Job, buffer: &mut [u8]) -> io::Result<()> {
+        match (&job.sink, self.files) {
+            (End::Memory, _) => {
+                while stream.read(buffer)? > 0 {}
+                Ok(())
+            }
+            (End::File(path), Files::Kernel) => {
+                let file = File::options().write(true).open(path)?;
+                let (out, into) = pipe_with(PipeFlags::CLOEXEC)?;
+                fcntl_setpipe_size(&into, PIPE_SIZE)?;
+                loop {
+                    let mut parked =
+                        splice(&*stream, None, &into, None, PIPE_SIZE, SpliceFlags::MOVE)?;
+                    if parked == 0 {
+                        return Ok(());
+                    }
+                    while parked > 0 {
+                        parked -= splice(&out, None, &file, None, parked, SpliceFlags::MOVE)?;
+                    }
+                }
+            }
+            (End::File(path), Files::ReadWrite) => {
+                let mut file = File::options().write(true).open(path)?;
+                loop {
+                    match stream.read(buffer)? {
+                        0 => return Ok(()),
+                        n => file.write_all(&buffer[..n])?,
+                    }
+                }
+            }
+            (End::File(path), Files::IoCopy) => {
+                io::copy(stream, &mut File::options().write(true).open(path)?).map(drop)
+            }
+        }
+    }
+}
