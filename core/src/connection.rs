@@ -80,6 +80,9 @@ pub enum Step<'a> {
     Commit,
     /// Shut down the write half, then [`shut_down`](Connection::shut_down). What follows a sender's
     /// object is its end; what follows a receiver's commit is the receipt.
+    ///
+    /// A sender whose peer has closed before that has no receiver that could have committed. Where
+    /// the stream can tell, look before, and report it: [`end_of_stream`](Connection::end_of_stream).
     Shutdown,
     /// Read from the stream: it should be at its end ([`end_of_stream`](Connection::end_of_stream)).
     /// If bytes come instead, drop them and report how many to [`advance`](Connection::advance).
@@ -112,7 +115,7 @@ impl Step<'_> {
 ///
 /// - begin: [`server`](Self::server), [`client`](Self::client);
 /// - ask: [`step`](Self::step), [`deadline`](Self::deadline), [`packet`](Self::packet),
-///   [`moved`](Self::moved);
+///   [`side`](Self::side), [`moved`](Self::moved);
 /// - report on the stream: [`feed`](Self::feed), [`advance`](Self::advance),
 ///   [`end_of_stream`](Self::end_of_stream), [`shut_down`](Self::shut_down),
 ///   [`reset`](Self::reset);
@@ -295,6 +298,24 @@ impl Connection {
     /// ```
     pub fn moved(&self) -> u64 {
         self.transfer.moved()
+    }
+
+    /// Which end of the object this side is, once that is known.
+    ///
+    /// ```
+    /// use dataserver_core::{Config, Connection, Instant, Key, Side, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// let client = Connection::client(Config::default(), packet, Instant::default());
+    /// assert_eq!(client.side(), Some(Side::Sender));
+    /// let server = Connection::server(Config::default(), Instant::default());
+    /// assert_eq!(server.side(), None);
+    /// ```
+    pub fn side(&self) -> Option<Side> {
+        match self.state {
+            State::ReadPacket(_) | State::Decide(_) => None,
+            _ => self.packet.map(|_| self.transfer.side()),
+        }
     }
 
     fn sends(&self) -> bool {

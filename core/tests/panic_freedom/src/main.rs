@@ -154,6 +154,7 @@ fn exchange(packet: StartPacket) -> bool {
     call!(Connection::moved, &server);
     call!(Connection::end_of_object, &mut client);
     call!(Connection::shut_down, &mut client);
+    call!(Connection::side, &server);
     call!(Connection::end_of_stream, &mut server);
     call!(Connection::commit, &mut server);
     call!(Connection::shut_down, &mut server);
