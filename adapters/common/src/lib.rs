@@ -3,12 +3,14 @@
 //! A program uses this through `dataserver-std` or `dataserver-smol`, which export it again. Only
 //! who writes an adapter of their own depends on it directly.
 
+mod address;
 mod clock;
 mod error;
 mod handlers;
 pub mod socket;
 pub mod tcp;
 
+pub use address::Address;
 pub use clock::{after, now, to_std};
 pub use error::{Error, Receipt};
 pub use handlers::{Claimed, Handlers};

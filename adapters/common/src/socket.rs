@@ -29,6 +29,23 @@ pub fn read(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(read.0)
 }
 
+/// Whether the peer has shut down its write half already, and nothing is left to read before that.
+///
+/// ```
+/// use std::os::unix::net::UnixStream;
+/// use dataserver_adapter::socket;
+///
+/// let (ours, theirs) = UnixStream::pair()?;
+/// assert!(!socket::has_ended(&ours));
+/// drop(theirs);
+/// assert!(socket::has_ended(&ours));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn has_ended(socket: impl AsFd) -> bool {
+    let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    matches!(net::recv(socket, &mut [0; 1], peek), Ok((0, _)))
+}
+
 /// Writes as much of these as there is room for. A closed peer is an error, never a signal.
 ///
 /// # Errors

@@ -1,11 +1,12 @@
 //! What a socket must be told so that every end but a good one is a reset.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::sockopt;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{self, AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 
 /// How many connections may wait to be accepted. The kernel takes less where `somaxconn` says so.
 const BACKLOG: i32 = 4096;
@@ -71,7 +72,114 @@ pub fn disarm(socket: impl AsFd) -> io::Result<()> {
 /// ```
 pub fn prepare(listener: impl AsFd) -> io::Result<()> {
     arm(&listener)?;
-    Ok(rustix::net::listen(listener, BACKLOG)?)
+    Ok(net::listen(listener, BACKLOG)?)
+}
+
+/// Takes the next connection of a listener that was [prepared](prepare). It is armed, and does not
+/// block.
+///
+/// # Errors
+/// What the system says: an [`AcceptError`] tells what to do about it.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use dataserver_adapter::tcp;
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// tcp::prepare(&listener)?;
+/// let client = TcpStream::connect(listener.local_addr()?)?;
+/// let (_socket, peer) = tcp::accept(&listener)?;
+/// assert_eq!(peer, client.local_addr()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let (socket, peer) = retry_on_intr(|| net::acceptfrom_with(&listener, FLAGS))?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let (socket, peer) = {
+        let (socket, peer) = retry_on_intr(|| net::acceptfrom(&listener))?;
+        set_flags(&socket)?;
+        arm(&socket)?;
+        (socket, peer)
+    };
+    let peer = peer.ok_or(Errno::CONNABORTED)?; // gone before it was taken
+    Ok((socket, SocketAddr::try_from(peer)?))
+}
+
+/// A socket to [`connect`] to this address. It is armed, and does not block.
+///
+/// # Errors
+/// What the system says.
+///
+/// ```
+/// dataserver_adapter::tcp::socket(&"127.0.0.1:8089".parse()?)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let socket = net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let socket = {
+        let socket = net::socket(family, SocketType::STREAM, None)?;
+        set_flags(&socket)?;
+        socket
+    };
+    arm(&socket)?;
+    Ok(socket)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn set_flags(socket: &OwnedFd) -> io::Result<()> {
+    rustix::io::ioctl_fionbio(socket, true)?;
+    Ok(rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?)
+}
+
+/// Connects; said again once the socket is writable, it tells how that went.
+///
+/// # Errors
+/// [`WouldBlock`](io::ErrorKind::WouldBlock) until it is known, or what the system says.
+///
+/// ```
+/// use dataserver_adapter::tcp;
+///
+/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let address = listener.local_addr()?;
+/// let socket = tcp::socket(&address)?;
+/// while let Err(error) = tcp::connect(&socket, &address) {
+///     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+/// }
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn connect(socket: impl AsFd, address: &SocketAddr) -> io::Result<()> {
+    match net::connect(socket, address) {
+        Ok(()) | Err(Errno::ISCONN) => Ok(()),
+        Err(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR) => {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Stops listening at once, and wakes who waits for a connection: further clients are refused, and
+/// those that nobody has accepted are reset.
+///
+/// # Errors
+/// What the system says: it does not listen.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// dataserver_adapter::tcp::stop_listening(&listener)?;
+/// assert!(TcpStream::connect(listener.local_addr()?).is_err());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn stop_listening(listener: impl AsFd) -> io::Result<()> {
+    Ok(net::shutdown(listener, Shutdown::Both)?)
 }
 
 /// What a listener should do about an error of `accept`.

@@ -1,13 +1,12 @@
 //! The client: connects, and hands over one object.
 
-use std::fmt::Debug;
 use std::io;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_io::{Async, Timer};
-use dataserver_adapter::Error;
+use async_io::Timer;
+use dataserver_adapter::{Address, Error};
 use dataserver_core::{Config, StartPacket};
 use futures_lite::future;
 
@@ -29,20 +28,21 @@ use crate::stream::Socket;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Client<A> {
-    address: A,
+pub struct Client {
+    address: Address,
     config: Config,
     connect_timeout: Duration,
 }
 
-impl<A: ToSocketAddrs + Clone + Debug + Send + 'static> Client<A> {
+impl Client {
     /// A client of the server at this address. Of several that a name stands for, the first that
     /// answers is taken.
     ///
     /// ```
     /// let client = dataserver_smol::Client::new(("localhost", 8089));
     /// ```
-    pub fn new(address: A) -> Self {
+    pub fn new(address: impl Into<Address>) -> Self {
+        let address = address.into();
         Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) }
     }
 
@@ -118,30 +118,39 @@ impl<A: ToSocketAddrs + Clone + Debug + Send + 'static> Client<A> {
 
     async fn connect(&self) -> Result<Socket, Error> {
         let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
-        let name = || format!("{:?}", self.address);
-        let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let mut last = failed(name(), none);
-        let address = self.address.clone();
-        let resolved =
-            blocking::unblock(move || Ok(address.to_socket_addrs()?.collect::<Vec<_>>()));
-        for address in resolved.await.map_err(|error| failed(name(), error))? {
+        let unknown = |error| failed(self.address.to_string(), error);
+        let addresses = match self.address.known() {
+            Some(address) => vec![address],
+            None => {
+                let name = self.address.clone();
+                blocking::unblock(move || name.resolve()).await.map_err(unknown)?
+            }
+        };
+        let mut last = None;
+        for address in addresses {
             match self.connect_to(address).await {
                 Ok(socket) => return Ok(socket),
-                Err(error) => last = failed(address.to_string(), error),
+                Err(error) => last = Some(failed(address.to_string(), error)),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| unknown(io::ErrorKind::NotFound.into())))
     }
 
     async fn connect_to(&self, address: SocketAddr) -> io::Result<Socket> {
-        let connect = async {
-            let stream = Async::<TcpStream>::connect(address).await?;
-            Socket::armed(stream.into_inner()?, address)
-        };
         let too_late = async {
             Timer::after(self.connect_timeout).await;
             Err(io::ErrorKind::TimedOut.into())
         };
-        future::or(connect, too_late).await
+        future::or(Socket::connect(address), too_late).await
+    }
+}
+
+/// The address, where nobody has to be asked for it: that may take long, and is done on another
+/// thread.
+fn numeric(address: &dyn Any) -> Option<SocketAddr> {
+    let text = address.downcast_ref::<String>().map(String::as_str);
+    match text.or_else(|| address.downcast_ref::<&str>().copied()) {
+        Some(text) => text.parse().ok(),
+        None => address.downcast_ref().copied(),
     }
 }

@@ -11,7 +11,7 @@ use async_io::Timer;
 use dataserver_adapter::socket::FileError;
 use dataserver_adapter::{Error, Receipt, now, to_std};
 use dataserver_core::{
-    Config, Connection, Direction, Error as Cause, Instant, LocalError, StartPacket, Step,
+    Config, Connection, Direction, Error as Cause, Instant, LocalError, Side, StartPacket, Step,
 };
 use futures_lite::FutureExt;
 
@@ -137,6 +137,11 @@ impl Driver {
                 }
                 (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
                 (Step::Shutdown, Want::Send(more)) => self.connection.advance(more.len()),
+                (Step::Shutdown, Want::End)
+                    if self.connection.side() == Some(Side::Sender) && self.stream.has_ended() =>
+                {
+                    self.connection.end_of_stream();
+                }
                 (Step::Shutdown, Want::End) => {
                     let closed =
                         self.poll_attempt(cx, |stream, cx| stream.poll_close(cx).map_ok(|()| 0));

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver as Inbox, Sender as Outbox};
@@ -18,7 +19,7 @@ use futures_lite::future;
 
 use crate::handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared};
 use crate::object::{Receiver, Sender};
-use crate::stream::Socket;
+use crate::stream::{Socket, Stream};
 
 /// How many connections are served at once, unless [`Server::max_connections`] says otherwise.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -53,7 +54,7 @@ type Report = dyn Fn(io::Result<Receipt>) + Send + Sync;
 /// # Ok::<(), io::Error>(())
 /// ```
 pub struct Server<K: Kind = Shared> {
-    listener: Async<TcpListener>,
+    listener: Arc<Async<TcpListener>>,
     handlers: Handlers<K>,
     settings: Settings,
     stop: (Outbox<Grace>, Inbox<Grace>),
@@ -87,7 +88,8 @@ impl Server {
         Self::from_listener(TcpListener::bind(address)?)
     }
 
-    /// Serves a listener that is there already.
+    /// Serves a listener that is there already. Stopping the server shuts the listener down, also
+    /// for others that may hold it.
     ///
     /// # Errors
     /// What the system says.
@@ -205,7 +207,7 @@ impl<K: Kind> Server<K> {
         tcp::prepare(&listener)?;
         let settings =
             Settings { config: Config::default(), max_connections: MAX_CONNECTIONS, report: None };
-        let listener = Async::new(listener)?;
+        let listener = Arc::new(Async::new(listener)?);
         Ok(Self { listener, handlers, settings, stop: async_channel::unbounded() })
     }
 
@@ -287,7 +289,7 @@ impl<K: Kind> Server<K> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle { stop: self.stop.0.clone() }
+        StopHandle { stop: self.stop.0.clone(), listener: Arc::downgrade(&self.listener) }
     }
 
     /// Accepts until it is to stop, then waits for the connections, and at last resets them.
@@ -307,12 +309,13 @@ impl<K: Kind> Server<K> {
                     Timer::after(PAUSE).await;
                 }
                 let permit = permits.acquire_arc().await;
-                Event::Accept(listener.read_with(TcpListener::accept).await, permit)
+                Event::Accept(listener.read_with(tcp::accept).await, permit)
             };
             match future::or(stop(), accept).await {
-                Event::Accept(Ok((stream, peer)), permit) => {
+                Event::Accept(Ok((socket, peer)), permit) => {
+                    let socket = Socket::armed(socket, peer);
                     let (shared, alive) = (Arc::clone(&shared), alive.clone());
-                    serve(Accepted { stream, peer, shared, _alive: alive, _permit: permit });
+                    serve(Accepted { socket, shared, _alive: alive, _permit: permit });
                 }
                 Event::Accept(Err(error), _) => match AcceptError::from(&error) {
                     AcceptError::Next => {}
@@ -354,7 +357,7 @@ impl<K: Kind> Server<K> {
 }
 
 enum Event {
-    Accept(io::Result<(TcpStream, SocketAddr)>, SemaphoreGuardArc),
+    Accept(io::Result<(OwnedFd, SocketAddr)>, SemaphoreGuardArc),
     Stop(Grace),
     TooLate,
     AllGone,
@@ -370,8 +373,7 @@ struct Serving<K: Kind> {
 
 /// A connection that nobody serves yet.
 struct Accepted<K: Kind> {
-    stream: TcpStream,
-    peer: SocketAddr,
+    socket: Socket,
     shared: Arc<Serving<K>>,
     _alive: Outbox<Never>,
     _permit: SemaphoreGuardArc,
@@ -379,27 +381,23 @@ struct Accepted<K: Kind> {
 
 impl<K: Kind> Accepted<K> {
     async fn serve(self) {
-        let (shared, peer) = (&self.shared, self.peer);
-        let serve = async {
-            let socket = Socket::armed(self.stream, peer)
-                .map_err(|source| Error::Accept { source: Arc::new(source) })?;
-            shared.handlers.serve(socket, &shared.settings.config).await
-        };
+        let (shared, peer) = (&self.shared, self.socket.peer());
+        let serve = shared.handlers.serve(self.socket, &shared.settings.config);
         let reset = async {
             _ = shared.resetting.recv().await;
             let cause = LocalError::Aborted { reason: "the server is stopping" }.into();
-            Err(Error::Transfer { peer: Some(peer), packet: None, cause, source: None }.into())
+            Err(Error::Transfer { peer, packet: None, cause, source: None }.into())
         };
         let outcome = future::or(reset, serve).await;
-        // A panic here is one of the application's report: it must not cost the executor.
-        _ = catch_unwind(AssertUnwindSafe(|| shared.report(outcome)));
+        shared.report(outcome);
     }
 }
 
 impl<K: Kind> Serving<K> {
     fn report(&self, outcome: io::Result<Receipt>) {
         if let Some(report) = &self.settings.report {
-            report(outcome);
+            // A panic in there is the application's, and must not cost the executor.
+            _ = catch_unwind(AssertUnwindSafe(|| report(outcome)));
         }
     }
 }
@@ -419,6 +417,7 @@ impl<K: Kind> Serving<K> {
 #[derive(Clone, Debug)]
 pub struct StopHandle {
     stop: Outbox<Grace>,
+    listener: Weak<Async<TcpListener>>,
 }
 
 impl StopHandle {
@@ -433,7 +432,8 @@ impl StopHandle {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn stop(&self, grace: Duration) {
-        // It can only fail where the server is gone already.
+        // These can only fail where the server is gone, or stopping, already.
         _ = self.stop.try_send(grace);
+        _ = self.listener.upgrade().map(tcp::stop_listening);
     }
 }

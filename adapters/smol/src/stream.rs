@@ -1,11 +1,13 @@
 //! What the adapter needs of a stream, and sockets that have it.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
@@ -81,6 +83,13 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
         None
     }
 
+    /// Whether the peer has closed already, as far as can be told without waiting, and without taking
+    /// anything from the stream. A sender looks before it ends its object: a receiver that is gone by
+    /// then cannot have committed.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
     /// Sends up to `max` bytes of a file from its cursor, without taking them through this process.
     ///
     /// 0 where nothing, or nothing more, goes this way: the file is at its end, or this stream or
@@ -133,7 +142,9 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
 /// ```
 #[derive(Debug)]
 pub struct Socket {
-    io: Async<OwnedFd>,
+    fd: Arc<OwnedFd>,
+    /// Made when it first has to wait: what is there at once needs no reactor.
+    reactor: Option<Async<Arc<OwnedFd>>>,
     peer: Option<SocketAddr>,
     /// Made when an object first goes to a file.
     pipe: Option<Pipe>,
@@ -143,8 +154,10 @@ impl TryFrom<TcpStream> for Socket {
     type Error = io::Error;
 
     fn try_from(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
         let peer = stream.peer_addr()?;
-        Self::armed(stream, peer)
+        tcp::arm(&stream)?;
+        Ok(Self::armed(stream.into(), peer))
     }
 }
 
@@ -160,7 +173,8 @@ impl TryFrom<UnixStream> for Socket {
     type Error = io::Error;
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
-        Ok(Self { io: Async::new(stream.into())?, peer: None, pipe: None })
+        stream.set_nonblocking(true)?;
+        Ok(Self { fd: Arc::new(stream.into()), reactor: None, peer: None, pipe: None })
     }
 }
 
@@ -173,20 +187,26 @@ impl TryFrom<Async<UnixStream>> for Socket {
 }
 
 impl Socket {
-    pub(crate) fn armed(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
-        tcp::arm(&stream)?;
-        Ok(Self { io: Async::new(stream.into())?, peer: Some(peer), pipe: None })
+    /// A TCP socket that is armed and does not block.
+    pub(crate) fn armed(fd: OwnedFd, peer: SocketAddr) -> Self {
+        Self { fd: Arc::new(fd), reactor: None, peer: Some(peer), pipe: None }
+    }
+
+    pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let mut socket = Self::armed(tcp::socket(&address)?, address);
+        poll_fn(|cx| socket.poll_writable(cx, |fd| tcp::connect(fd, &address).map(|()| 0))).await?;
+        Ok(socket)
     }
 
     fn poll_readable(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         mut attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            match attempt(self.io.get_ref()) {
+            match attempt(&self.fd) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.io.poll_readable(cx))?;
+                    ready!(self.reactor()?.poll_readable(cx))?;
                 }
                 done => return Poll::Ready(done),
             }
@@ -194,24 +214,31 @@ impl Socket {
     }
 
     fn poll_writable(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         mut attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            match attempt(self.io.get_ref()) {
+            match attempt(&self.fd) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.io.poll_writable(cx))?;
+                    ready!(self.reactor()?.poll_writable(cx))?;
                 }
                 done => return Poll::Ready(done),
             }
         }
     }
+
+    fn reactor(&mut self) -> io::Result<&Async<Arc<OwnedFd>>> {
+        if self.reactor.is_none() {
+            self.reactor = Some(Async::new_nonblocking(Arc::clone(&self.fd))?);
+        }
+        self.reactor.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
 }
 
 impl AsyncRead for Socket {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
@@ -229,7 +256,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -241,21 +268,25 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket::shut_down(self.io.get_ref()))
+        Poll::Ready(socket::shut_down(&self.fd))
     }
 }
 
 impl Stream for Socket {
     fn disarm(&mut self) -> io::Result<()> {
-        tcp::disarm(self.io.get_ref())
+        tcp::disarm(&self.fd)
     }
 
     fn peer(&self) -> Option<SocketAddr> {
         self.peer
     }
 
+    fn has_ended(&self) -> bool {
+        socket::has_ended(&self.fd)
+    }
+
     fn poll_send_file(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         file: &File,
         max: usize,

@@ -1,12 +1,10 @@
 //! The client: connects, and hands over one object.
 
-use std::fmt::Debug;
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataserver_adapter::Error;
+use dataserver_adapter::{Address, Error};
 use dataserver_core::{Config, StartPacket};
 
 use crate::object::{Receiver, Sender};
@@ -27,20 +25,21 @@ use crate::stream::Socket;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Client<A> {
-    address: A,
+pub struct Client {
+    address: Address,
     config: Config,
     connect_timeout: Duration,
 }
 
-impl<A: ToSocketAddrs + Debug> Client<A> {
+impl Client {
     /// A client of the server at this address. Of several that a name stands for, the first that
     /// answers is taken.
     ///
     /// ```
     /// let client = dataserver_std::Client::new(("localhost", 8089));
     /// ```
-    pub fn new(address: A) -> Self {
+    pub fn new(address: impl Into<Address>) -> Self {
+        let address = address.into();
         Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) }
     }
 
@@ -108,16 +107,14 @@ impl<A: ToSocketAddrs + Debug> Client<A> {
 
     fn connect(&self) -> Result<Socket, Error> {
         let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
-        let name = || format!("{:?}", self.address);
-        let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let mut last = failed(name(), none);
-        for address in self.address.to_socket_addrs().map_err(|error| failed(name(), error))? {
-            let stream = TcpStream::connect_timeout(&address, self.connect_timeout);
-            match stream.and_then(Socket::try_from) {
+        let unknown = |error| failed(self.address.to_string(), error);
+        let mut last = None;
+        for address in self.address.resolve().map_err(unknown)? {
+            match Socket::connect(address, self.connect_timeout) {
                 Ok(socket) => return Ok(socket),
-                Err(error) => last = failed(address.to_string(), error),
+                Err(error) => last = Some(failed(address.to_string(), error)),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| unknown(io::ErrorKind::NotFound.into())))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dataserver_adapter::socket::FileError;
 use dataserver_adapter::{Error, Receipt, now};
 use dataserver_core::{
-    Config, Connection, Direction, Error as Cause, LocalError, StartPacket, Step,
+    Config, Connection, Direction, Error as Cause, LocalError, Side, StartPacket, Step,
 };
 
 use crate::stream::{Stopped, Stream};
@@ -107,6 +107,11 @@ impl Driver {
                 }
                 (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
                 (Step::Shutdown, Want::Send(more)) => self.connection.advance(more.len()),
+                (Step::Shutdown, Want::End)
+                    if self.connection.side() == Some(Side::Sender) && self.stream.has_ended() =>
+                {
+                    self.connection.end_of_stream();
+                }
                 (Step::Shutdown, Want::End) => {
                     if self.attempt(|stream| stream.shut_down().map(|()| 0)).is_some() {
                         self.connection.shut_down();

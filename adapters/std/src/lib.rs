@@ -58,7 +58,7 @@ mod server;
 mod stream;
 
 pub use client::Client;
-pub use dataserver_adapter::{Error, Receipt, after, now};
+pub use dataserver_adapter::{Address, Error, Receipt, after, now};
 pub use dataserver_core::{
     self as core, Config, Direction, Entry, Instant, Key, ObjectSize, StartPacket, Timeouts,
 };

@@ -2,17 +2,17 @@
 
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Scope};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use dataserver_adapter::tcp::{self, AcceptError};
 use dataserver_adapter::{Error, Receipt};
 use dataserver_core::{Config, Entry};
-use rustix::net::Shutdown;
 
 use crate::handlers::Handlers;
 use crate::object::{Receiver, Sender};
@@ -24,12 +24,20 @@ const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 /// How long to leave the listener alone when the system has no descriptor for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How many threads per processor wait for connections at most, and are enough as long as they keep
+/// taking some: more would only take turns at the same processors.
+const KEPT: usize = 4;
+
+/// How long all threads may be busy before their progress is looked at.
+const WATCH: Duration = Duration::from_millis(1);
+
 type Report = dyn Fn(io::Result<Receipt>) + Send + Sync;
 
 /// A TCP server. [`run`](Self::run) serves until a [`StopHandle`] ends it.
 ///
-/// Each connection has a thread while it lasts. Threads are kept for the next ones, and there are at
-/// most [`max_connections`](Self::max_connections) of them: further clients wait, unaccepted.
+/// Each connection has a thread while it lasts. A few threads are kept for the next ones; where all
+/// are busy for longer than a moment, there will be more, up to
+/// [`max_connections`](Self::max_connections): further clients wait, unaccepted.
 ///
 /// ```
 /// use std::io;
@@ -57,6 +65,8 @@ pub struct Server {
 
 struct Shared {
     listener: TcpListener,
+    /// [`KEPT`], for all processors.
+    kept: usize,
     state: Mutex<State>,
     /// A thread has ended, or the server is to stop.
     changed: Condvar,
@@ -69,6 +79,10 @@ struct State {
     threads: usize,
     /// Those of the threads that wait for a connection.
     idle: usize,
+    /// How many connections have been taken.
+    taken: u64,
+    /// The supervisor need not be told that no thread is idle.
+    watched: bool,
     /// The system had no descriptor for the last connection.
     short: bool,
     stop: Option<Stopping>,
@@ -112,6 +126,7 @@ impl Server {
         tcp::prepare(&listener)?;
         let shared = Shared {
             listener,
+            kept: KEPT * thread::available_parallelism().map_or(1, NonZeroUsize::get),
             state: Mutex::default(),
             changed: Condvar::new(),
             reset: Arc::new(Signal::new()?),
@@ -258,42 +273,28 @@ impl Server {
     /// ```
     pub fn run(self) -> io::Result<()> {
         thread::scope(|scope| {
+            let spawn = || thread::Builder::new().spawn_scoped(scope, || self.work());
             self.shared.lock().threads = 1;
-            thread::Builder::new().spawn_scoped(scope, || self.work(scope))?;
-            self.shared.wait_for_the_end()
+            spawn()?;
+            self.shared.supervise(self.max_connections.get(), || spawn().is_ok())
         })
     }
 
     /// Serves one connection after another.
-    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
-        while let Some((stream, peer)) =
+    fn work(&self) {
+        while let Some((socket, peer)) =
             self.shared.accept(|error| self.report_end(Err(error.into())))
         {
-            if self.shared.needs_another(self.max_connections) {
-                let another = thread::Builder::new().spawn_scoped(scope, || self.work(scope));
-                if another.is_err() {
-                    self.shared.thread_ended(); // this one goes on accepting when it is done
-                }
-            }
-            // A panic here is one of the application's report: it must not cost a thread.
-            let _reported = catch_unwind(AssertUnwindSafe(|| {
-                self.report_end(self.serve(stream, peer));
-            }));
+            let socket = Socket::armed(socket, peer, Some(Arc::clone(&self.shared.reset)));
+            self.report_end(self.handlers.serve(socket, &self.config));
         }
         self.shared.thread_ended();
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<Receipt> {
-        let socket = stream
-            .set_nonblocking(true)
-            .and_then(|()| Socket::armed(stream.into(), peer, Some(Arc::clone(&self.shared.reset))))
-            .map_err(|source| Error::Accept { source: Arc::new(source) })?;
-        self.handlers.serve(socket, &self.config)
-    }
-
     fn report_end(&self, outcome: io::Result<Receipt>) {
         if let Some(report) = &self.report {
-            report(outcome);
+            // A panic in there is the application's, and must not cost a thread.
+            _ = catch_unwind(AssertUnwindSafe(|| report(outcome)));
         }
     }
 }
@@ -304,15 +305,25 @@ impl Shared {
     }
 
     /// Waits for the next connection. `None` when the server is to stop.
-    fn accept(&self, report: impl Fn(Error)) -> Option<(TcpStream, SocketAddr)> {
-        self.lock().idle += 1;
+    fn accept(&self, report: impl Fn(Error)) -> Option<(OwnedFd, SocketAddr)> {
+        {
+            let mut state = self.lock();
+            if state.idle >= self.kept {
+                return None;
+            }
+            state.idle += 1;
+        }
         loop {
-            let accepted = self.listener.accept();
+            let accepted = tcp::accept(&self.listener);
             let mut state = self.lock();
             let error = match accepted {
                 Ok(accepted) => {
                     state.idle -= 1;
+                    state.taken += 1;
                     state.short = false;
+                    if state.idle == 0 && !mem::replace(&mut state.watched, true) {
+                        self.changed.notify_all();
+                    }
                     return Some(accepted);
                 }
                 Err(error) => error,
@@ -339,14 +350,6 @@ impl Shared {
         }
     }
 
-    /// Whether nobody is left to accept, though there may be more threads: counts one in.
-    fn needs_another(&self, limit: NonZeroUsize) -> bool {
-        let mut state = self.lock();
-        let needed = state.idle == 0 && state.threads < limit.get() && state.stop.is_none();
-        state.threads += usize::from(needed);
-        needed
-    }
-
     fn thread_ended(&self) {
         self.lock().threads -= 1;
         self.changed.notify_all();
@@ -355,14 +358,15 @@ impl Shared {
     /// Stops accepting: wakes the threads that wait in `accept`.
     fn stop(&self, mut state: MutexGuard<'_, State>, stopping: Stopping) {
         if state.stop.replace(stopping).is_none() {
-            if let Err(error) = rustix::net::shutdown(&self.listener, Shutdown::Both) {
-                state.fatal.get_or_insert(error.into());
+            if let Err(error) = tcp::stop_listening(&self.listener) {
+                state.fatal.get_or_insert(error);
             }
         }
         self.changed.notify_all();
     }
 
-    fn wait_for_the_end(&self) -> io::Result<()> {
+    /// Adds threads where there are too few, and returns when all have ended.
+    fn supervise(&self, limit: usize, spawn: impl Fn() -> bool) -> io::Result<()> {
         let mut state = self.lock();
         while state.threads > 0 {
             let deadline = state.stop.as_ref().and_then(|stop| stop.deadline);
@@ -371,8 +375,22 @@ impl Shared {
                 self.reset.raise()?;
             }
             let left = left.filter(|left| !left.is_zero()).unwrap_or(Duration::MAX);
-            let waited = self.changed.wait_timeout(state, left);
+            let may_grow = state.stop.is_none() && state.threads < limit;
+            let watch = may_grow && state.idle == 0;
+            state.watched = watch || !may_grow;
+            let taken = state.taken;
+            let waited = self.changed.wait_timeout(state, if watch { WATCH } else { left });
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+
+            // That all are busy is as it should be, unless they hardly get anything done.
+            let busy = state.threads >= self.kept && state.taken - taken >= self.kept as u64;
+            if watch && state.idle == 0 && state.stop.is_none() && !busy {
+                let more = (1 + state.threads / 8).min(limit - state.threads);
+                state.threads += more;
+                drop(state);
+                (0..more).filter(|_| !spawn()).for_each(|_| self.thread_ended());
+                state = self.lock();
+            }
         }
         state.fatal.take().map_or(Ok(()), Err)
     }

@@ -89,6 +89,13 @@ pub trait Stream: Read + Write {
         None
     }
 
+    /// Whether the peer has closed already, as far as can be told without waiting, and without taking
+    /// anything from the stream. A sender looks before it ends its object: a receiver that is gone by
+    /// then cannot have committed.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
     /// Sends up to `max` bytes of a file from its cursor, without taking them through this process.
     ///
     /// 0 where nothing, or nothing more, goes this way: the file is at its end, or this stream or
@@ -145,7 +152,8 @@ impl TryFrom<TcpStream> for Socket {
     fn try_from(stream: TcpStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let peer = stream.peer_addr()?;
-        Self::armed(stream.into(), peer, None)
+        tcp::arm(&stream)?;
+        Ok(Self::armed(stream.into(), peer, None))
     }
 }
 
@@ -159,14 +167,21 @@ impl TryFrom<UnixStream> for Socket {
 }
 
 impl Socket {
-    /// Arms a TCP socket that does not block, and that `stop` resets.
-    pub(crate) fn armed(
-        fd: OwnedFd,
-        peer: SocketAddr,
-        stop: Option<Arc<Signal>>,
-    ) -> io::Result<Self> {
-        tcp::arm(&fd)?;
-        Ok(Self { fd, peer: Some(peer), deadline: None, stop, pipe: None })
+    /// A TCP socket that is armed and does not block, and that `stop` resets.
+    pub(crate) fn armed(fd: OwnedFd, peer: SocketAddr, stop: Option<Arc<Signal>>) -> Self {
+        Self { fd, peer: Some(peer), deadline: None, stop, pipe: None }
+    }
+
+    pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
+        let mut socket = Self::armed(tcp::socket(&address)?, address, None);
+        socket.deadline = Some(now().saturating_add(timeout));
+        let connect = |fd: &OwnedFd| tcp::connect(fd, &address).map(|()| 0);
+        match socket.patiently(PollFlags::OUT, connect) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
+            connected => connected.map(|_| socket),
+        }
     }
 
     /// Tries until it is done, waiting for the socket each time that it would have to.
@@ -187,15 +202,12 @@ impl Socket {
     }
 
     fn wait(&self, readiness: PollFlags) -> io::Result<()> {
-        let socket = PollFd::new(&self.fd, readiness);
-        // Without a signal, the socket takes its place, and is watched twice.
-        let stop = match &self.stop {
-            Some(stop) => PollFd::from_borrowed_fd(stop.as_fd(), PollFlags::IN),
-            None => socket.clone(),
-        };
-        let mut fds = [socket, stop];
+        let stop = self.stop.as_ref().map_or(self.fd.as_fd(), |stop| stop.as_fd());
+        let mut fds =
+            [PollFd::new(&self.fd, readiness), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        let watched = if self.stop.is_some() { &mut fds[..] } else { &mut fds[..1] };
         let timeout = self.deadline.map(|deadline| timespec(deadline.saturating_since(now())));
-        match poll(&mut fds, timeout.as_ref()) {
+        match poll(watched, timeout.as_ref()) {
             Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
             Ok(_) | Err(Errno::INTR) => Ok(()), // for the socket, or to stop
             Err(errno) => Err(errno.into()),
@@ -245,6 +257,10 @@ impl Stream for Socket {
 
     fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    fn has_ended(&self) -> bool {
+        socket::has_ended(&self.fd)
     }
 
     fn send_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
