@@ -1,0 +1,91 @@
+//! The stage for the scenarios in `tests/`: what every adapter must do, over real sockets.
+//!
+//! A scenario is a function that is written once. It takes a server and a client, each an
+//! [`Adapter`], or one of them and a [`Raw`] peer that speaks the wire by hand; [`pairs!`],
+//! [`servers!`] and [`clients!`] make a test of it for every adapter and crosswise.
+//!
+//! What the application does, in a handler and as a client, is a list of [`Do`]: an adapter has only
+//! to carry that out on its own objects. No scenario sleeps in hope: each waits for a message, for
+//! bytes, or for what the kernel says of a socket, and gives up after [`PATIENCE`].
+//!
+//! To add an adapter: implement [`Adapter`] beside [`Std`], and name it in the three macros below and
+//! in [`adapter`].
+
+mod adapter;
+pub mod adapters;
+pub mod kernel;
+mod patience;
+pub mod process;
+mod raw;
+mod script;
+mod server;
+mod things;
+
+pub use adapter::{Adapter, Any, Carrier, Outcome, Report, Running, Setup, adapter};
+pub use adapters::smol::Smol;
+pub use adapters::std::Std;
+pub use patience::{PATIENCE, Soon, eventually, spawn};
+pub use process::Process;
+pub use raw::{End, Raw, RawListener, start, start_for};
+pub use script::{Do, Gate, Source};
+pub use server::Server;
+pub use things::{KEY, TempFile, cause, get, object, patient, put, reset, with};
+
+/// Tests of scenarios between a server and a client, for each pair of adapters.
+#[macro_export]
+macro_rules! pairs {
+    ($($scenario:ident),* $(,)?) => {$(
+        mod $scenario {
+            #[test]
+            fn std_std() {
+                super::$scenario(&$crate::Std, &$crate::Std);
+            }
+            #[test]
+            fn std_smol() {
+                super::$scenario(&$crate::Std, &$crate::Smol);
+            }
+            #[test]
+            fn smol_std() {
+                super::$scenario(&$crate::Smol, &$crate::Std);
+            }
+            #[test]
+            fn smol_smol() {
+                super::$scenario(&$crate::Smol, &$crate::Smol);
+            }
+        }
+    )*};
+}
+
+/// Tests of scenarios between a server and a raw client, for each adapter.
+#[macro_export]
+macro_rules! servers {
+    ($($scenario:ident),* $(,)?) => {$(
+        mod $scenario {
+            #[test]
+            fn std_server() {
+                super::$scenario(&$crate::Std);
+            }
+            #[test]
+            fn smol_server() {
+                super::$scenario(&$crate::Smol);
+            }
+        }
+    )*};
+}
+
+/// Tests of scenarios between a raw server and a client, for each adapter.
+#[macro_export]
+macro_rules! clients {
+    ($($scenario:ident),* $(,)?) => {$(
+        mod $scenario {
+            #[test]
+            fn std_client() {
+                super::$scenario(&$crate::Std);
+            }
+            #[test]
+            fn smol_client() {
+                super::$scenario(&$crate::Smol);
+            }
+        }
+    )*};
+}

@@ -1,0 +1,247 @@
+//! Processes: one to be killed, one whose threads and descriptors are counted, one that runs out of
+//! descriptors. They talk with the scenario in lines.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+use std::{env, thread};
+
+use dataserver_core::{Entry, Key, StartPacket};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::adapter::{Any, Setup, adapter};
+use crate::kernel;
+use crate::patience::{PATIENCE, Soon};
+use crate::script::{Do, Gate};
+use crate::server::Server;
+use crate::things::{get, object, patient, put};
+
+/// The scenario's end of a process. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Process {
+    /// Starts `program`, the path of `scenario-process`, with these arguments.
+    ///
+    /// # Panics
+    /// It does not start.
+    pub fn start(program: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || output.lines().try_for_each(|line| sender.send(line.ok()?).ok()));
+        Self { child, lines }
+    }
+
+    /// A server of this adapter, and its address.
+    ///
+    /// # Panics
+    /// It does not listen.
+    pub fn server(program: &str, server: Any, more: &[&str]) -> (Self, std::net::SocketAddr) {
+        let process = Self::start(program, &[&["serve", server.name()], more].concat());
+        let address = process.told("listening ").parse().expect("an address");
+        (process, address)
+    }
+
+    /// What follows `prefix` in the next line that has it. Lines before that are passed over.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
+    pub fn told(&self, prefix: &str) -> String {
+        loop {
+            let line = self.lines.soon();
+            if let Some(rest) = line.strip_prefix(prefix) {
+                return rest.into();
+            }
+        }
+    }
+
+    /// The lines that have come since.
+    pub fn more(&self) -> Vec<String> {
+        self.lines.try_iter().collect()
+    }
+
+    /// Tells the process to do something.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn say(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("a pipe");
+        writeln!(input, "{line}").expect("a process that listens");
+    }
+
+    /// Which process it is.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it with SIGKILL, and returns when it is dead.
+    ///
+    /// # Panics
+    /// It cannot be killed.
+    pub fn kill(mut self) {
+        self.child.kill().expect("a process");
+        self.child.wait().expect("a process");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _already_dead = self.child.kill();
+        let _already_gone = self.child.wait();
+    }
+}
+
+/// The entries of a server process, by name. All match any size.
+pub mod entry {
+    /// A put that is read as it comes; told when it has begun.
+    pub const PUT: &str = "put";
+    /// A put that is read to its end, told, and never committed.
+    pub const UNCOMMITTED_PUT: &str = "uncommitted put";
+    /// A get of 1000 bytes that then stalls, and tells so.
+    pub const STALLED_GET: &str = "stalled get";
+    /// A get of 1000 bytes.
+    pub const GET: &str = "get";
+    /// A get that never ends.
+    pub const ENDLESS_GET: &str = "endless get";
+}
+
+/// What a client process does: each tells how far it came, and then waits for ever.
+pub mod client {
+    /// 5 of 10 bytes declared.
+    pub const PUT: &str = "put";
+    /// 5 bytes of who knows how many.
+    pub const UNSIZED_PUT: &str = "unsized put";
+    /// All of 10 bytes, so that it waits for the receipt; does not tell.
+    pub const WHOLE_PUT: &str = "whole put";
+    /// Takes 5 bytes.
+    pub const GET: &str = "get";
+    /// Takes all, and does not commit.
+    pub const UNCOMMITTED_GET: &str = "uncommitted get";
+}
+
+/// The process's end: `serve ADAPTER [DESCRIPTORS [panic]]`, or `client ADAPTER ADDRESS WHAT`.
+///
+/// A server tells `before THREADS DESCRIPTORS`, then `listening ADDRESS`, and then of each end
+/// `served BYTES` or `failed WHY`. It may open `DESCRIPTORS` more,
+/// and may panic behind each report. It hears `count`, and tells
+/// `descriptors N more` than when it began to listen; `stop MILLISECONDS`; and `end`, and tells
+/// `after THREADS DESCRIPTORS`.
+///
+/// # Panics
+/// The arguments are others.
+pub fn main() {
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let (told, telling) = mpsc::channel::<Vec<u8>>();
+    thread::spawn(move || telling.iter().for_each(|read| println!("told {}", read.len())));
+    match arguments[..] {
+        ["serve", server] => serve(adapter(server), None, false, &told),
+        ["serve", server, more] => serve(adapter(server), more.parse().ok(), false, &told),
+        ["serve", server, more, "panic"] => serve(adapter(server), more.parse().ok(), true, &told),
+        ["client", client, address, what] => {
+            let (packet, script) = client_script(what, &told);
+            let outcome = adapter(client).client(
+                address.parse().expect("an address"),
+                packet,
+                patient(),
+                &script,
+            );
+            panic!("this process was to be killed: {outcome:?}");
+        }
+        _ => panic!("arguments: {arguments:?}"),
+    }
+}
+
+fn client_script(what: &str, told: &Sender<Vec<u8>>) -> (StartPacket, Vec<Do>) {
+    let stall = [Do::Tell(told.clone()), Do::Wait(Gate::new())];
+    let (packet, first) = match what {
+        client::PUT => (put(Some(10)), Do::Write(object(5))),
+        client::UNSIZED_PUT => (put(None), Do::Write(object(5))),
+        client::WHOLE_PUT => (put(Some(10)), Do::Send(object(10))),
+        client::GET => (get(None), Do::Read(5)),
+        client::UNCOMMITTED_GET => (get(None), Do::ReadToEnd),
+        _ => panic!("no client does this: {what}"),
+    };
+    (packet, [&[first], &stall[..]].concat())
+}
+
+fn serve(server: Any, descriptors: Option<u64>, panics: bool, told: &Sender<Vec<u8>>) {
+    // What an adapter sets up once for a process, it may keep: so it is asked for here.
+    let first = Server::start(server, Setup::new().on(put(None), [Do::ReadToEnd]));
+    let sent = server.client(first.address, put(None), patient(), &[Do::Send(object(10))]);
+    sent.expect("a receipt");
+    first.stop(PATIENCE);
+    first.ends();
+    let before = settled(|_| false);
+    println!("before {} {}", before.0, before.1);
+
+    let tell = Do::Tell(told.clone());
+    let never = Do::Wait(Gate::new());
+    let any_put = |name| Entry::any_size(StartPacket::put(Key::from_name(name)), u64::MAX);
+    let any_get = |name| Entry::any_size(StartPacket::get(Key::from_name(name)), u64::MAX);
+    let setup = Setup::new()
+        .on(any_put(entry::PUT), [Do::Read(5), tell.clone(), Do::Discard(1 << 16)])
+        .on(any_put(entry::UNCOMMITTED_PUT), [Do::ReadToEnd, tell.clone(), never.clone()])
+        .on(any_get(entry::STALLED_GET), [Do::Write(object(1000)), tell, never])
+        .on(any_get(entry::GET), [Do::Send(object(1000))])
+        .on(any_get(entry::ENDLESS_GET), [Do::WriteForever(object(1 << 16))])
+        .report(move |outcome| {
+            match outcome {
+                Ok(receipt) => println!("served {}", receipt.bytes),
+                Err(error) => println!("failed {error}"),
+            }
+            assert!(!panics, "as the arguments say");
+        });
+    let server = Server::start(server, setup);
+    if let Some(more) = descriptors {
+        let open = kernel::descriptors() as u64 - 1; // one was for asking
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: Some(open + more), maximum };
+        setrlimit(Resource::Nofile, limit).expect("a lower limit");
+    }
+    let idle = kernel::descriptors();
+    println!("listening {}", server.address);
+
+    for line in io::stdin().lines().map_while(Result::ok) {
+        match line.split_once(' ') {
+            Some(("stop", grace)) => {
+                server.stop(Duration::from_millis(grace.parse().expect("a number")));
+            }
+            _ if line == "count" => {
+                let now = settled(|(_, descriptors)| descriptors == idle).1;
+                println!("descriptors {} more", now.saturating_sub(idle));
+            }
+            _ => break,
+        }
+    }
+    server.ends();
+    let after = settled(|now| now == before);
+    println!("after {} {}", after.0, after.1);
+}
+
+/// How many threads and descriptors there are, when they are as wanted, or no longer change: a thread
+/// that has been joined may take a moment to be gone.
+fn settled(wanted: impl Fn((usize, usize)) -> bool) -> (usize, usize) {
+    let mut before = (0, 0);
+    let mut same = 0;
+    loop {
+        let now = (kernel::threads(), kernel::descriptors());
+        same = if now == before { same + 1 } else { 0 };
+        before = now;
+        if same == 100 || wanted(now) {
+            return now;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
