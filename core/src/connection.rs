@@ -81,8 +81,11 @@ pub enum Step<'a> {
     /// Shut down the write half, then [`shut_down`](Connection::shut_down). What follows a sender's
     /// object is its end; what follows a receiver's commit is the receipt.
     ///
-    /// A sender whose peer has closed before that has no receiver that could have committed. Where
-    /// the stream can tell, look before, and report it: [`end_of_stream`](Connection::end_of_stream).
+    /// A sender is asked to as soon as it has sent a declared size. If its application has more,
+    /// the declaration was wrong: report how much to [`advance`](Connection::advance), and a part is
+    /// not passed off as the whole. And if its peer has closed already, there is no receiver that
+    /// could have committed: where the stream can tell, look before, and report it
+    /// ([`end_of_stream`](Connection::end_of_stream)).
     Shutdown,
     /// Read from the stream: it should be at its end ([`end_of_stream`](Connection::end_of_stream)).
     /// If bytes come instead, drop them and report how many to [`advance`](Connection::advance).
@@ -606,7 +609,8 @@ impl Connection {
 
 /// To report on time.
 impl Connection {
-    /// The driver now waits for the peer: the stream is not ready for what the step asks.
+    /// The driver now waits for the peer: the stream is not ready for what the step asks. Or it lets
+    /// others have their turn, and does not know whether the stream is.
     ///
     /// The idle timer runs from the first wait after the last progress, and so does the end timer
     /// while the receipt is due. An application that is slow on its own side makes no driver wait

@@ -142,7 +142,11 @@ impl Error {
             Self::Transfer { cause, source, .. } => match cause {
                 Cause::TimedOut(_) => io::ErrorKind::TimedOut,
                 Cause::Refused(_) => io::ErrorKind::PermissionDenied,
-                Cause::Peer(PeerError::Reset { .. }) => io::ErrorKind::ConnectionReset,
+                Cause::Peer(PeerError::Reset { .. }) => match source {
+                    // TLS: the end of the stream was not authenticated.
+                    Some(source) if source.kind() == io::ErrorKind::UnexpectedEof => source.kind(),
+                    _ => io::ErrorKind::ConnectionReset,
+                },
                 Cause::Peer(PeerError::ClosedEarly { .. }) => io::ErrorKind::ConnectionAborted,
                 Cause::Peer(
                     PeerError::Truncated { .. } | PeerError::TruncatedStartPacket { .. },

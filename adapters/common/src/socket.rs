@@ -31,19 +31,26 @@ pub fn read(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Whether the peer has shut down its write half already, and nothing is left to read before that.
 ///
+/// # Errors
+/// What the system says, such as that the peer has reset the connection: it says so only once.
+///
 /// ```
 /// use std::os::unix::net::UnixStream;
 /// use dataserver_adapter::socket;
 ///
 /// let (ours, theirs) = UnixStream::pair()?;
-/// assert!(!socket::has_ended(&ours));
+/// assert!(!socket::has_ended(&ours)?);
 /// drop(theirs);
-/// assert!(socket::has_ended(&ours));
+/// assert!(socket::has_ended(&ours)?);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn has_ended(socket: impl AsFd) -> bool {
+pub fn has_ended(socket: impl AsFd) -> io::Result<bool> {
     let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    matches!(net::recv(socket, &mut [0; 1], peek), Ok((0, _)))
+    match retry_on_intr(|| net::recv(&socket, &mut [0; 1], peek)) {
+        Ok((read, _)) => Ok(read == 0),
+        Err(Errno::AGAIN) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Writes as much of these as there is room for. A closed peer is an error, never a signal.

@@ -1,7 +1,7 @@
 //! The client: connects, and hands over one object.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,15 +142,5 @@ impl Client {
             Err(io::ErrorKind::TimedOut.into())
         };
         future::or(Socket::connect(address), too_late).await
-    }
-}
-
-/// The address, where nobody has to be asked for it: that may take long, and is done on another
-/// thread.
-fn numeric(address: &dyn Any) -> Option<SocketAddr> {
-    let text = address.downcast_ref::<String>().map(String::as_str);
-    match text.or_else(|| address.downcast_ref::<&str>().copied()) {
-        Some(text) => text.parse().ok(),
-        None => address.downcast_ref().copied(),
     }
 }

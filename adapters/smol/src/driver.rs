@@ -137,16 +137,20 @@ impl Driver {
                 }
                 (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
                 (Step::Shutdown, Want::Send(more)) => self.connection.advance(more.len()),
-                (Step::Shutdown, Want::End)
-                    if self.connection.side() == Some(Side::Sender) && self.stream.has_ended() =>
-                {
-                    self.connection.end_of_stream();
-                }
                 (Step::Shutdown, Want::End) => {
-                    let closed =
-                        self.poll_attempt(cx, |stream, cx| stream.poll_close(cx).map_ok(|()| 0));
-                    if ready!(closed).is_some() {
-                        self.connection.shut_down();
+                    let sends = self.connection.side() == Some(Side::Sender);
+                    match self.stream.has_ended() {
+                        Ok(true) if sends => self.connection.end_of_stream(),
+                        Err(error) => self.fail(error),
+                        Ok(_) => {
+                            let close =
+                                |stream: Pin<&mut (dyn Stream + Send)>, cx: &mut Context<'_>| {
+                                    stream.poll_close(cx).map_ok(|()| 0)
+                                };
+                            if ready!(self.poll_attempt(cx, close)).is_some() {
+                                self.connection.shut_down();
+                            }
+                        }
                     }
                 }
                 (Step::AwaitEnd, Want::Receive(_) | Want::End) => {

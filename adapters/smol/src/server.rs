@@ -309,7 +309,7 @@ impl<K: Kind> Server<K> {
                     Timer::after(PAUSE).await;
                 }
                 let permit = permits.acquire_arc().await;
-                Event::Accept(listener.read_with(tcp::accept).await, permit)
+                Event::Accept(listener.read_with(|listener| tcp::accept(listener)).await, permit)
             };
             match future::or(stop(), accept).await {
                 Event::Accept(Ok((socket, peer)), permit) => {

@@ -17,7 +17,8 @@ use futures_lite::{AsyncRead, AsyncWrite};
 
 /// A stream that is armed to abort: however it is dropped, the peer must not take it for an orderly
 /// end, unless it was disarmed before. [`poll_close`](AsyncWrite::poll_close) shuts down the write
-/// half, and only that.
+/// half, and only that. Nobody flushes it: what a write holds back must leave by itself, in
+/// `poll_close` at the latest.
 ///
 /// [`Socket`] is one. Implement it to carry objects over something else, such as TLS, where an
 /// orderly end is a `close_notify`, and an abort is to leave without one.
@@ -86,8 +87,11 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// Whether the peer has closed already, as far as can be told without waiting, and without taking
     /// anything from the stream. A sender looks before it ends its object: a receiver that is gone by
     /// then cannot have committed.
-    fn has_ended(&self) -> bool {
-        false
+    ///
+    /// # Errors
+    /// What the stream says; the transfer then fails.
+    fn has_ended(&self) -> io::Result<bool> {
+        Ok(false)
     }
 
     /// Sends up to `max` bytes of a file from its cursor, without taking them through this process.
@@ -281,7 +285,7 @@ impl Stream for Socket {
         self.peer
     }
 
-    fn has_ended(&self) -> bool {
+    fn has_ended(&self) -> io::Result<bool> {
         socket::has_ended(&self.fd)
     }
 

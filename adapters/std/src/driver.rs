@@ -107,14 +107,16 @@ impl Driver {
                 }
                 (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
                 (Step::Shutdown, Want::Send(more)) => self.connection.advance(more.len()),
-                (Step::Shutdown, Want::End)
-                    if self.connection.side() == Some(Side::Sender) && self.stream.has_ended() =>
-                {
-                    self.connection.end_of_stream();
-                }
                 (Step::Shutdown, Want::End) => {
-                    if self.attempt(|stream| stream.shut_down().map(|()| 0)).is_some() {
-                        self.connection.shut_down();
+                    let sends = self.connection.side() == Some(Side::Sender);
+                    match self.stream.has_ended() {
+                        Ok(true) if sends => self.connection.end_of_stream(),
+                        Err(error) => self.fail(error),
+                        Ok(_) => {
+                            if self.attempt(|stream| stream.shut_down().map(|()| 0)).is_some() {
+                                self.connection.shut_down();
+                            }
+                        }
                     }
                 }
                 (Step::AwaitEnd, Want::Receive(_) | Want::End) => {

@@ -17,7 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 /// A blocking stream with deadlines that is armed to abort: however it is dropped, the peer must not
-/// take it for an orderly end, unless it was disarmed before.
+/// take it for an orderly end, unless it was disarmed before. Nobody flushes it: what a write holds
+/// back must leave by itself, in [`shut_down`](Self::shut_down) at the latest.
 ///
 /// [`Socket`] is one. Implement it to carry objects over something else, such as TLS, where an
 /// orderly end is a `close_notify`, and an abort is to leave without one.
@@ -92,8 +93,11 @@ pub trait Stream: Read + Write {
     /// Whether the peer has closed already, as far as can be told without waiting, and without taking
     /// anything from the stream. A sender looks before it ends its object: a receiver that is gone by
     /// then cannot have committed.
-    fn has_ended(&self) -> bool {
-        false
+    ///
+    /// # Errors
+    /// What the stream says; the transfer then fails.
+    fn has_ended(&self) -> io::Result<bool> {
+        Ok(false)
     }
 
     /// Sends up to `max` bytes of a file from its cursor, without taking them through this process.
@@ -259,7 +263,7 @@ impl Stream for Socket {
         self.peer
     }
 
-    fn has_ended(&self) -> bool {
+    fn has_ended(&self) -> io::Result<bool> {
         socket::has_ended(&self.fd)
     }
 
