@@ -1,41 +1,60 @@
-//! What the kernel says, in `/proc`.
+//! What the kernel says of sockets and processes.
 
 use std::fs;
 use std::net::SocketAddr;
+
+use rustix::net::netlink::SOCK_DIAG;
+use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketType};
 
 /// The queues of one end of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queues {
     /// Bytes that were sent and not acknowledged, or could not be sent yet.
-    pub to_send: u64,
+    pub to_send: u32,
     /// Bytes that came and were not read.
-    pub to_read: u64,
+    pub to_read: u32,
 }
 
-/// The queues of both ends of a connection: of the one that has the address `here`, and of the one
-/// `there` (proc(5), `/proc/net/tcp`). `None` for an end that is no more.
+/// The queues of the end of a connection that is at `local`, with its peer at `remote`; `None` where
+/// it is no more. By sock_diag(7), as `/proc/net/tcp` goes through every socket there is.
 ///
 /// # Panics
-/// The file is not as documented.
-pub fn queues(here: SocketAddr, there: SocketAddr) -> (Option<Queues>, Option<Queues>) {
-    let table = fs::read_to_string("/proc/net/tcp").expect("a kernel with /proc");
-    let (here, there) = (hex(here), hex(there));
-    let end = |local: &str, remote: &str| {
-        let addresses = format!(" {local} {remote} "); // then the state, and the queues
-        let (_, behind) = table.split_once(&addresses)?;
-        let (to_send, to_read) = behind.split_ascii_whitespace().nth(1)?.split_once(':')?;
-        let number = |hex| u64::from_str_radix(hex, 16).expect("a number");
-        Some(Queues { to_send: number(to_send), to_read: number(to_read) })
-    };
-    (end(&here, &there), end(&there, &here))
-}
+/// The kernel does not answer.
+pub fn queues(local: SocketAddr, remote: SocketAddr) -> Option<Queues> {
+    // struct nlmsghdr, struct inet_diag_req_v2, and in it struct inet_diag_sockid.
+    let mut request = Vec::new();
+    request.extend(72_u32.to_ne_bytes()); // the length of all this
+    request.extend(20_u16.to_ne_bytes()); // SOCK_DIAG_BY_FAMILY
+    request.extend(1_u16.to_ne_bytes()); // NLM_F_REQUEST
+    request.extend([0; 8]);
+    request.extend([2, 6, 0, 0]); // AF_INET, IPPROTO_TCP
+    request.extend(u32::MAX.to_ne_bytes()); // in any state
+    request.extend(local.port().to_be_bytes());
+    request.extend(remote.port().to_be_bytes());
+    for address in [local, remote] {
+        let SocketAddr::V4(address) = address else {
+            panic!("scenarios use IPv4");
+        };
+        request.extend(address.ip().octets());
+        request.extend([0; 12]);
+    }
+    request.extend(0_u32.to_ne_bytes()); // on any interface
+    request.extend([0xff; 8]); // INET_DIAG_NOCOOKIE
 
-/// An address as that file has it.
-fn hex(address: SocketAddr) -> String {
-    let SocketAddr::V4(address) = address else {
-        panic!("scenarios use IPv4");
+    let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
+    let kernel = net::socket(family, kind, Some(SOCK_DIAG)).expect("a kernel with sock_diag");
+    net::send(&kernel, &request, SendFlags::empty()).expect("a kernel that listens");
+    let mut reply = [0; 4096];
+    let (n, _) = net::recv(&kernel, &mut reply[..], RecvFlags::empty()).expect("an answer");
+
+    // struct nlmsghdr, struct inet_diag_msg. An error is another type, and where only a listener is
+    // left, it has no remote port.
+    let number = |at: usize| {
+        let bytes = reply[..n].get(at..at + 4).expect("a whole answer");
+        u32::from_ne_bytes(bytes.try_into().expect("four bytes"))
     };
-    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+    let found = reply[4..6] == 20_u16.to_ne_bytes() && reply[22..24] == remote.port().to_be_bytes();
+    found.then(|| Queues { to_read: number(72), to_send: number(76) })
 }
 
 /// How many threads this process has.
@@ -65,16 +84,40 @@ pub fn cpu_time(process: u32) -> u64 {
     fields.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
-/// How often the threads of a process have gone to sleep.
+/// How often the threads of a process have gone to sleep, but for those of the `blocking` crate's
+/// pool: since its version 1.7 they wake up twice a second for ever, once a name was looked up.
 ///
 /// # Panics
 /// There is no such process.
 pub fn sleeps(process: u32) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("a process");
     let status = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
-    let sleeps = status.map(|status| {
+    let ours = status.filter(|status| !status.starts_with("Name:\tblocking-"));
+    let sleeps = ours.map(|status| {
         let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         count.and_then(|count| count.trim().parse::<u64>().ok()).expect("a count")
     });
     sleeps.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Or else whoever waits for a queue to be empty would not wait at all.
+    #[test]
+    fn queues_are_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        client.write_all(b"hello").unwrap();
+        let (here, there) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        assert_eq!(queues(there, here).map(|queues| queues.to_read), Some(5));
+        assert_eq!(queues(here, there).map(|queues| queues.to_read), Some(0));
+        drop((client, server));
+        assert_eq!(queues(there, here), None);
+    }
 }

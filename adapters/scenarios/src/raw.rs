@@ -128,9 +128,8 @@ impl Raw {
     pub fn taken(&self) {
         let (here, there) = self.addresses();
         eventually("the peer has read everything", || {
-            let (ours, theirs) = kernel::queues(here, there);
-            ours.is_none_or(|ours| ours.to_send == 0)
-                && theirs.is_none_or(|theirs| theirs.to_read == 0)
+            let sent = kernel::queues(here, there).is_none_or(|ours| ours.to_send == 0);
+            sent && kernel::queues(there, here).is_none_or(|theirs| theirs.to_read == 0)
         });
     }
 

@@ -1,17 +1,18 @@
 //! *Armed to abort*: whatever is not a success reaches the peer as a reset, never as an end.
 
 use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use dataserver_core::{
-    Config, Entry, Error as Cause, Key, LocalError, PeerError, StartPacket, Timeouts,
+    Config, Entry, Error as Cause, Key, LocalError, PeerError, Refusal, StartPacket, Timeouts,
 };
 use dataserver_scenarios::process::{client as doing, entry};
 use dataserver_scenarios::{
-    Any, Do, End, Gate, Process, Raw, RawListener, Server, Setup, Soon, Source, cause, clients,
-    eventually, get, kernel, object, pairs, patient, put, reset, servers, spawn, start, start_for,
-    with,
+    Any, Carrier, Do, End, Gate, Process, Raw, RawListener, Server, Setup, Soon, Source, cause,
+    clients, eventually, get, kernel, object, pairs, patient, put, reset, servers, spawn, start,
+    start_for, with,
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_scenario-process");
@@ -174,6 +175,19 @@ fn early_end_of_a_putter_is_no_receipt(client: Any) {
     assert_eq!(server.rest().1, End::Reset);
 }
 
+/// Over a Unix socket too, where bytes were left unread: whatever the sender is doing when it learns
+/// of it.
+fn refusal_over_a_unix_socket_is_no_receipt(server: Any, client: Any) {
+    for _ in 0..100 {
+        let (here, there) = UnixStream::pair().unwrap();
+        let serving = spawn(move || server.serve_stream(Carrier::Unix(there), Setup::new()));
+        let script = [Do::Send(object(10))];
+        let sent = client.client_over(Carrier::Unix(here), put(None), patient(), &script);
+        reset(&sent);
+        assert_eq!(cause(&serving.soon()), Refusal::NotRegistered.into());
+    }
+}
+
 fn dropped_put_is_reset(client: Any) {
     let listener = RawListener::new();
     let address = listener.address();
@@ -284,7 +298,7 @@ fn commit_to_nobody_fails(client: Any) {
     reading.soon();
     let (here, there) = server.addresses();
     server.reset();
-    eventually("the reset is there", || kernel::queues(here, there).1.is_none());
+    eventually("the reset is there", || kernel::queues(there, here).is_none());
     gate.open();
     reset(&getting.soon());
 }
@@ -436,4 +450,9 @@ clients!(
     commit_to_nobody_fails,
     killed_client_resets,
 );
-pairs!(killed_server_fails_the_client, killed_client_fails_the_server, failed_source_is_reset);
+pairs!(
+    killed_server_fails_the_client,
+    killed_client_fails_the_server,
+    failed_source_is_reset,
+    refusal_over_a_unix_socket_is_no_receipt,
+);

@@ -1,0 +1,173 @@
+//! The core in a device with fixed memory, behind a serial line that moves a byte at a time.
+//!
+//! ```text
+//! cargo run --release --example embedded
+//! ```
+//!
+//! [`device`] uses nothing but `core`, and is the file to copy. The other end of the line becomes a
+//! TCP connection here, with the std adapter behind it.
+
+mod cable;
+mod device;
+
+use std::error::Error;
+use std::io::{self, Read, Write};
+use std::mem::size_of;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use cable::Cable;
+use dataserver_core::{Error as Cause, PeerError, Timer};
+use dataserver_examples::peers::{self, Outcome, check};
+use dataserver_std::{Client, Key, Server, StartPacket};
+use device::{Line, Memory, READINGS_KEY, SETTINGS, SETTINGS_KEY, Session};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("embedded: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    println!(
+        "the device: {} bytes for its one connection, {} for what it keeps, no heap",
+        size_of::<Session>(),
+        size_of::<Memory>(),
+    );
+    let readings = peers::object(300).try_into().map_err(|_| "300 bytes are not 300 bytes")?;
+    let mut memory = Memory::new(readings);
+    the_device_calls(&mut memory)?;
+    the_device_answers(&mut memory)
+}
+
+/// The device is the client.
+fn the_device_calls(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
+    println!("the device calls dataserver-std:");
+    let server = Server::bind("127.0.0.1:0")?;
+    let (address, stop) = (server.local_addr()?, server.stop_handle());
+    let (get, too_long) = (StartPacket::get(SETTINGS_KEY), StartPacket::get(TOO_LONG));
+    let put = StartPacket::put(READINGS_KEY).with_size(300)?;
+    let stored = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&stored);
+    server.on_put(put, move |object| {
+        object.read_to_end(&mut kept.lock().unwrap_or_else(PoisonError::into_inner))
+    })?;
+    server.on_get(get, |object| object.send(b"interval = 60"))?;
+    server.on_get(too_long, |object| object.send(&[b'#'; SETTINGS + 1]))?;
+    let running = thread::spawn(|| server.run());
+
+    let call = |memory: &mut Memory, packet| {
+        let (mut cable, computer) = Cable::to(TcpStream::connect(address)?)?;
+        let outcome = run_session(Session::call(packet, &cable), memory, &mut cable);
+        drop(cable);
+        computer.join().map_err(|_| "the computer panicked")??;
+        Ok::<_, Box<dyn Error>>(outcome)
+    };
+
+    check("put", &call(memory, put)?, &Ok(300))?;
+    let arrived = stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    check("the readings", &arrived, &memory.readings.to_vec())?;
+    println!("  puts its readings: the receipt for 300 bytes");
+
+    check("get", &call(memory, get)?, &Ok(13))?;
+    check("the settings", &memory.settings(), &&b"interval = 60"[..])?;
+    println!("  gets its settings: 13 bytes");
+
+    let refused = call(memory, StartPacket::get(READINGS_KEY))?;
+    check("a get that is refused", &refused, &Err(PeerError::Reset { moved: 0 }.into()))?;
+    println!("  gets what nobody has: {}", PeerError::Reset { moved: 0 });
+
+    let longer = PeerError::LongerThanAllowed { limit: SETTINGS as u64 };
+    check("too long settings", &call(memory, too_long)?, &Err(longer.into()))?;
+    check("the settings", &memory.settings(), &&b"interval = 60"[..])?;
+    println!("  gets settings that are too long: {longer}; it keeps those that it had");
+
+    let (cable, computer) = Cable::to(TcpStream::connect(address)?)?;
+    let mut cable = cable.cut_after(100);
+    let outcome = run_session(Session::call(put, &cable), memory, &mut cable);
+    check("a cut cable", &outcome, &Err(Timer::End.into()))?;
+    println!("  puts its readings over a cable that is cut: {}", Cause::from(Timer::End));
+    drop(cable);
+    computer.join().map_err(|_| "the computer panicked")??;
+
+    stop.stop(Duration::ZERO);
+    Ok(running.join().map_err(|_| "the server panicked")??)
+}
+
+/// Settings that the device has no room for.
+const TOO_LONG: Key = Key::from_name("too long");
+
+/// The device is the server, of one connection at a time.
+fn the_device_answers(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
+    println!("dataserver-std, and others, call the device:");
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let put = StartPacket::put(SETTINGS_KEY);
+
+    thread::scope(|scope| {
+        let calls = scope.spawn(move || call_the_device(address, put));
+        for expected in [
+            Ok(13),
+            Ok(300),
+            Err(PeerError::TruncatedStartPacket { received: 24 }.into()),
+            Err(PeerError::Truncated { received: 4, expected: 9 }.into()),
+            Err(Timer::Start.into()),
+        ] {
+            let (mut cable, computer) = Cable::to(listener.accept()?.0)?;
+            let outcome = run_session(Session::answer(&cable), memory, &mut cable);
+            drop(cable);
+            computer.join().map_err(|_| "the computer panicked")??;
+            check("the device", &outcome, &expected)?;
+            match outcome {
+                Ok(bytes) => println!("  the device: {bytes} bytes"),
+                Err(error) => println!("  the device: {error}"),
+            }
+        }
+        let readings = calls.join().map_err(|_| "a caller panicked")??;
+        check("the readings", &readings, &memory.readings.to_vec())?;
+        check("the settings", &memory.settings(), &&b"interval = 90"[..])?;
+        Ok(())
+    })
+}
+
+fn call_the_device(address: SocketAddr, put: StartPacket) -> io::Result<Vec<u8>> {
+    let client = Client::new(address);
+    client.put(put)?.send(b"interval = 90")?;
+    let mut readings = Vec::new();
+    let mut object = client.get(StartPacket::get(READINGS_KEY))?;
+    object.read_to_end(&mut readings)?;
+    object.commit()?;
+
+    let declared = put.with_size(9).map_err(io::Error::other)?;
+    let cut_short = [declared.as_bytes(), &b"inte"[..]].concat();
+    for (broken, ends) in [(&put.as_bytes()[..24], true), (&cut_short, true), (&[], false)] {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(broken)?;
+        if ends {
+            stream.shutdown(Shutdown::Write)?;
+        }
+        match stream.read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            _ => return Err(io::Error::other("the device did not hang up")),
+        }
+    }
+    Ok(readings)
+}
+
+/// The device's main loop. Where this yields, a device waits for an interrupt, or for the timer.
+fn run_session(mut session: Session, memory: &mut Memory, line: &mut impl Line) -> Outcome {
+    loop {
+        if let Some(outcome) = session.poll(memory, line) {
+            return outcome;
+        }
+        // After progress there is no deadline yet: go on at once.
+        thread::sleep(session.sleep(line).unwrap_or_default().min(Duration::from_micros(50)));
+    }
+}

@@ -1,0 +1,215 @@
+//! TLS under both adapters: rustls around the one function that serves a stream.
+//!
+//! ```text
+//! cargo run --release --example tls
+//! ```
+//!
+//! [`blocking`] has the stream for `dataserver-std`, [`asynchronous`] that for `dataserver-smol`; in
+//! each, the type `Tls` is the part to copy. This file has the certificate, and shows that an end
+//! which somebody else has forged is noticed, where the size of the object is not even declared.
+//!
+//! TLS 1.3 and nothing older: there `close_notify` ends one direction, and so the receipt can still
+//! come behind the sender's (RFC 8446, section 6.1). In TLS 1.2 it ends both: whoever receives one
+//! has to close at once, and to discard what it still would send (RFC 5246, section 7.2.1).
+
+mod asynchronous;
+mod blocking;
+mod middleman;
+
+use std::error::Error;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dataserver_examples::peers;
+use dataserver_std::core::{Error as Cause, PeerError};
+use dataserver_std::{Error as TransferError, Key, Receipt, StartPacket};
+use rustls::pki_types::{PrivateKeyDer, ServerName};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// Of unknown size, all of them: the end is all that tells where the object ends.
+const PUT: StartPacket = StartPacket::put(Key::from_name("newest"));
+const GET: StartPacket = StartPacket::get(Key::from_name("newest"));
+
+const SIZE: usize = 300_000;
+const NAME: &str = "localhost";
+
+/// How each connection of a server has ended.
+type Outcomes = Sender<io::Result<Receipt>>;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tls: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let (server_tls, client_tls) = tls()?;
+    let object = peers::object(SIZE);
+    for server in [Adapter::Std, Adapter::Smol] {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let (sender, outcomes) = mpsc::channel();
+        server.serve(listener, Arc::clone(&server_tls), sender)?;
+        for client in [Adapter::Std, Adapter::Smol] {
+            println!("server: {server:?}, client: {client:?}");
+            let pair = Pair { client, address, outcomes: &outcomes, tls: &client_tls };
+            pair.transfer(&object)?;
+            pair.cut_a_put(&object)?;
+            pair.cut_a_get(&object)?;
+            pair.cut_a_receipt(&object)?;
+        }
+    }
+    Ok(())
+}
+
+/// A certificate for this run, and both sides' configuration.
+fn tls() -> Result<(Arc<ServerConfig>, Arc<ClientConfig>), Box<dyn Error>> {
+    let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
+    let mut trusted = RootCertStore::empty();
+    trusted.add(made.cert.der().clone())?;
+    let server = ServerConfig::builder_with_protocol_versions(&[&TLS13])
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)?;
+    let client = ClientConfig::builder_with_protocol_versions(&[&TLS13])
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    Ok((Arc::new(server), Arc::new(client)))
+}
+
+fn server_name() -> ServerName<'static> {
+    ServerName::try_from(NAME).expect("it is a name")
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Adapter {
+    Std,
+    Smol,
+}
+
+impl Adapter {
+    fn serve(
+        self,
+        listener: TcpListener,
+        tls: Arc<ServerConfig>,
+        outcomes: Outcomes,
+    ) -> io::Result<()> {
+        match self {
+            Self::Std => blocking::serve(listener, tls, outcomes),
+            Self::Smol => asynchronous::serve(listener, tls, outcomes),
+        }
+    }
+
+    fn put(
+        self,
+        address: SocketAddr,
+        tls: &Arc<ClientConfig>,
+        object: &[u8],
+    ) -> io::Result<Receipt> {
+        match self {
+            Self::Std => blocking::put(address, tls, object),
+            Self::Smol => asynchronous::put(address, tls, object),
+        }
+    }
+
+    fn get(self, address: SocketAddr, tls: &Arc<ClientConfig>) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Std => blocking::get(address, tls),
+            Self::Smol => asynchronous::get(address, tls),
+        }
+    }
+}
+
+/// A client, and a server that it can reach.
+struct Pair<'a> {
+    client: Adapter,
+    address: SocketAddr,
+    outcomes: &'a Receiver<io::Result<Receipt>>,
+    tls: &'a Arc<ClientConfig>,
+}
+
+impl Pair<'_> {
+    fn transfer(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
+        let receipt = self.client.put(self.address, self.tls, object)?;
+        println!("  put of unknown size: the receipt for {} bytes", receipt.bytes);
+        self.outcome()??;
+        let got = self.client.get(self.address, self.tls)?;
+        println!("  get of unknown size: {} bytes, whole", got.len());
+        self.outcome()??;
+        if got == object { Ok(()) } else { Err("what came back is another object".into()) }
+    }
+
+    /// Every byte arrives, and then a FIN that is not the client's.
+    fn cut_a_put(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
+        let middleman = middleman::without_close_notify_to_server(self.address)?;
+        let sent = self.client.put(middleman, self.tls, object);
+        println!("  put, cut before its end:");
+        println!("    server: {}", truncated(self.outcome()?, SIZE as u64)?);
+        println!("    client: {}", truncated(sent, SIZE as u64)?);
+        Ok(())
+    }
+
+    /// Every byte arrives, and then a FIN that is not the server's.
+    fn cut_a_get(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
+        let middleman = middleman::without_close_notify_to_client(self.address)?;
+        let got = self.client.get(middleman, self.tls);
+        println!("  get, cut before its end:");
+        println!("    client: {}", truncated(got, object.len() as u64)?);
+        println!("    server: {}", truncated(self.outcome()?, object.len() as u64)?);
+        Ok(())
+    }
+
+    /// The server has committed, and the receipt is lost: the client must not think that it has it.
+    fn cut_a_receipt(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
+        let middleman = middleman::without_close_notify_to_client(self.address)?;
+        let sent = self.client.put(middleman, self.tls, object);
+        println!("  put, cut before its receipt:");
+        println!("    client: {}", truncated(sent, object.len() as u64)?);
+        let committed = self.outcome()??;
+        println!("    server: has committed {} bytes", committed.bytes);
+        Ok(())
+    }
+
+    fn outcome(&self) -> Result<io::Result<Receipt>, mpsc::RecvTimeoutError> {
+        self.outcomes.recv_timeout(Duration::from_secs(20))
+    }
+}
+
+/// What the error says, if it is one of a connection that failed after so many bytes.
+fn truncated<T>(ended: io::Result<T>, moved: u64) -> Result<String, Box<dyn Error>> {
+    let Err(error) = ended else { return Err("a cut connection was taken for a whole one".into()) };
+    match TransferError::of(&error) {
+        Some(TransferError::Transfer {
+            cause: Cause::Peer(PeerError::Reset { moved: m }),
+            source,
+            ..
+        }) if *m == moved => {
+            let reason = source.as_ref().ok_or("an error without a reason")?.to_string();
+            Ok(reason.split(": http").next().unwrap_or_default().to_owned())
+        }
+        _ => Err(format!("expected an end without close_notify, got: {error}").into()),
+    }
+}
+
+/// The newest object.
+#[derive(Default)]
+struct Store(Mutex<Vec<u8>>);
+
+impl Store {
+    fn set(&self, object: Vec<u8>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = object;
+    }
+
+    fn get(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
