@@ -57,7 +57,7 @@
 //!    [`reset`](Connection::reset). Go to 1.
 //! 3. Where the stream is not ready: [`wait`](Connection::wait), and sleep until it is, or until
 //!    [`deadline`](Connection::deadline).
-//! 4. After each sleep, and now and then where there is none:
+//! 4. After each sleep, and after progress, which does not put off every timer:
 //!    [`handle_timeout`](Connection::handle_timeout), which does nothing while nothing is due. Try
 //!    the stream first: bytes that are there were in time. Go to 1.
 //! 5. At [`Step::Done`], close the stream: in order for `Ok`, with a reset for `Err`.
@@ -169,15 +169,40 @@
 //! No step waits for both, and none is watched for while it is the application's turn: that is the
 //! back-pressure. A sender need not watch for a peer that closes or resets: its next write fails.
 //!
-//! # The beginning of the object
+//! One-shot readiness fits best: after each turn of a connection, arm it for what its *new* step
+//! waits for, and for nothing where that is nothing. A turn ends where the stream is not ready, or
+//! after so many steps that others should have theirs; in both cases say `wait`, or no timer runs.
+//! Take the time once, right after the poll, and handle time-outs after readiness: then a loop that
+//! is slow blames no peer. Most deadlines are put off before they are due. So keep one alarm for each
+//! connection, replace it only by an earlier one, and when it goes off early, set it again.
+//!
+//! # With completions
+//!
+//! Ask for the step, submit the operation with a buffer that it owns, and await its completion or the
+//! deadline, whichever is first; then report, and ask again. Say `wait` when it is submitted. An
+//! operation that is cancelled may have moved bytes that nobody reports: so cancel one only to end
+//! the connection, as [`handle_timeout`](Connection::handle_timeout) or
+//! [`abort`](Connection::abort) do, and wait until the ring has let go of the socket before closing
+//! it, or the reset comes late.
+//!
+//! # Buffers
+//!
+//! The core owns the 25 bytes of the start packet and nothing else. Everything else is the driver's:
+//! one buffer for a whole event loop, the object's own spare room for a completion, no buffer at all
+//! where the kernel moves the bytes or a device takes them one by one. A declared size is the peer's
+//! word: do not reserve it.
 //!
 //! A driver that reads at most `max` bytes in `Read` never takes a byte of the object: the rest is
 //! still in the stream, for a large buffer of the application's, or for the kernel to splice. A
 //! driver that reads into a large buffer keeps what [`feed`](Connection::feed) leaves, and takes it
-//! as the beginning of the stream in whatever step reads next; it counts like any other.
+//! as the beginning of the stream in whatever step reads next, without waiting for readiness; it
+//! counts like any other.
 //!
 //! A client may send the beginning of the object in the same write as the start packet:
 //! [`Step::Write`] says how much.
+//!
+//! The examples of the repository have whole drivers: `event_loop` (readiness), `io_uring`
+//! (completions), `tokio`, and `embedded` (fixed buffers, no operating system).
 #![no_std]
 #![deny(
     clippy::indexing_slicing,
