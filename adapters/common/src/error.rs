@@ -118,6 +118,27 @@ impl Error {
         error.get_ref()?.downcast_ref()
     }
 
+    /// Checks that a start packet is for this direction.
+    ///
+    /// # Errors
+    /// [`Error::Direction`] where it is not.
+    ///
+    /// ```
+    /// use dataserver_adapter::Error;
+    /// use dataserver_core::{Direction, Key, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// assert!(Error::check_direction(packet, Direction::Put).is_ok());
+    /// assert!(Error::check_direction(packet, Direction::Get).is_err());
+    /// ```
+    pub fn check_direction(entry: impl Into<Entry>, expected: Direction) -> Result<Entry, Self> {
+        let entry = entry.into();
+        if entry.direction() != expected {
+            return Err(Self::Direction { entry, expected });
+        }
+        Ok(entry)
+    }
+
     /// What the core says of a connection that failed; `None` where there was no connection.
     ///
     /// ```

@@ -46,10 +46,7 @@ impl<H> Handlers<H> {
         entry: impl Into<Entry>,
         handler: H,
     ) -> Result<(), Error> {
-        let entry = entry.into();
-        if entry.direction() != expected {
-            return Err(Error::Direction { entry, expected });
-        }
+        let entry = Error::check_direction(entry, expected)?;
         Ok(self.lock().add(entry, handler, now())?)
     }
 

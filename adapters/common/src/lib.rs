@@ -6,11 +6,15 @@
 mod address;
 mod clock;
 mod error;
+mod failure;
 mod handlers;
 pub mod socket;
 pub mod tcp;
+mod want;
 
 pub use address::Address;
 pub use clock::{after, now, to_std};
 pub use error::{Error, Receipt};
+pub use failure::{Abort, Failure};
 pub use handlers::{Claimed, Handlers};
+pub use want::Want;

@@ -1,6 +1,5 @@
 //! One attempt each at what the adapters do on a socket that does not block.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +8,8 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+use crate::failure::Abort;
 
 /// Reads what is there. 0 at the end of the stream.
 ///
@@ -177,7 +178,7 @@ impl Pipe {
     ///
     /// # Errors
     /// [`WouldBlock`](io::ErrorKind::WouldBlock) where nothing is there, what the system says of the
-    /// socket, or a [`FileError`].
+    /// socket, or an [`Abort`] with what the file says.
     pub fn receive_file(&self, socket: impl AsFd, file: &File, max: usize) -> io::Result<usize> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         let parked = match retry_on_intr(|| splice(&socket, None, &self.into, None, max, flags)) {
@@ -189,14 +190,14 @@ impl Pipe {
         while left > 0 {
             let flags = SpliceFlags::MOVE;
             match retry_on_intr(|| splice(&self.out, None, file, None, left, flags)) {
-                Ok(0) => return Err(FileError::wrap(io::ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(of_file(io::ErrorKind::WriteZero.into())),
                 Ok(moved) => left -= moved,
                 // A file that takes no splice, such as one that is open to append.
                 Err(Errno::INVAL) => {
-                    self.copy(file, left).map_err(FileError::wrap)?;
+                    self.copy(file, left).map_err(of_file)?;
                     left = 0;
                 }
-                Err(errno) => return Err(FileError::wrap(errno.into())),
+                Err(errno) => return Err(of_file(errno.into())),
             }
         }
         Ok(parked)
@@ -215,50 +216,10 @@ impl Pipe {
     }
 }
 
-/// It is the file that failed, not the socket.
-///
-/// ```
-/// use std::io;
-/// use dataserver_adapter::socket::FileError;
-///
-/// let error = FileError::wrap(io::ErrorKind::StorageFull.into());
-/// assert_eq!(FileError::unwrap(error).unwrap().kind(), io::ErrorKind::StorageFull);
-/// ```
-#[derive(Debug)]
-pub struct FileError(io::Error);
-
-impl FileError {
-    /// Marks an error as the file's.
-    ///
-    /// ```
-    /// # use dataserver_adapter::socket::FileError;
-    /// let error = FileError::wrap(std::io::ErrorKind::StorageFull.into());
-    /// ```
-    pub fn wrap(error: io::Error) -> io::Error {
-        io::Error::other(Self(error))
-    }
-
-    /// What the file said, where the error is marked as its.
-    ///
-    /// # Errors
-    /// The error itself, where it is not.
-    ///
-    /// ```
-    /// # use dataserver_adapter::socket::FileError;
-    /// assert!(FileError::unwrap(std::io::ErrorKind::ConnectionReset.into()).is_err());
-    /// ```
-    pub fn unwrap(error: io::Error) -> Result<io::Error, io::Error> {
-        error.downcast().map(|Self(error)| error)
-    }
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn of_file(error: io::Error) -> io::Error {
+    Abort::wrap("the object cannot be written", Some(error))
 }
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for FileError {}
 
 /// Shuts down the write half: the peer sees the end of the stream.
 ///

@@ -1,18 +1,13 @@
 //! The loop that does what the core asks, over any stream.
 
-use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_io::Timer;
-use dataserver_adapter::socket::FileError;
-use dataserver_adapter::{Error, Receipt, now, to_std};
-use dataserver_core::{
-    Config, Connection, Direction, Error as Cause, Instant, LocalError, Side, StartPacket, Step,
-};
+use dataserver_adapter::{Error, Failure, Receipt, Want, now, to_std};
+use dataserver_core::{Config, Connection, Direction, Instant, Side, StartPacket, Step};
 use futures_lite::FutureExt;
 
 use crate::stream::Stream;
@@ -25,30 +20,13 @@ pub(crate) struct Driver<S: ?Sized = dyn Stream + Send> {
     alarm: Option<Instant>,
     /// How often in a row the stream was ready.
     streak: u32,
-    /// What the stream or the application said when it failed.
-    failure: Option<Arc<io::Error>>,
+    failure: Failure,
     pub(crate) stream: S,
 }
 
 /// After so many moves in a row, other tasks have their turn: a stream that is always ready would
 /// keep them from it, and itself from being stopped.
 const TURN: u32 = 32;
-
-/// What the application wants: the loop comes back when it has it.
-pub(crate) enum Want<'a> {
-    /// The start packet to be over.
-    Start,
-    /// Some of the object in here; none means that it has ended.
-    Receive(&'a mut [u8]),
-    /// Some of the object in this file; none means that the rest is to be read and written.
-    ReceiveFile(&'a File),
-    /// Some of this sent.
-    Send(&'a [u8]),
-    /// Some of this file sent; none means that the rest is to be read and sent.
-    SendFile(&'a File),
-    /// The object to be over, and the receipt given or got.
-    End,
-}
 
 impl Driver {
     pub(crate) fn server(stream: impl Stream + Send + 'static, config: &Config) -> Box<Self> {
@@ -61,15 +39,20 @@ impl Driver {
         expected: Direction,
         config: &Config,
     ) -> Result<Box<Self>, Error> {
-        if packet.direction() != expected {
-            return Err(Error::Direction { entry: packet.into(), expected });
-        }
+        Error::check_direction(packet, expected)?;
         Ok(Self::new(Connection::client(*config, packet, now()), stream))
     }
 
     fn new(connection: Connection, stream: impl Stream + Send + 'static) -> Box<Self> {
         let timer = Timer::never();
-        Box::new(Driver { connection, timer, alarm: None, streak: 0, failure: None, stream })
+        Box::new(Driver {
+            connection,
+            timer,
+            alarm: None,
+            streak: 0,
+            failure: Failure::default(),
+            stream,
+        })
     }
 
     /// Goes on until the application has what it wants. How many bytes of the object moved.
@@ -158,7 +141,7 @@ impl Driver {
                     self.connection.advance(n);
                 }
                 (Step::Commit, Want::End) => self.connection.commit(),
-                (Step::Done(Err(cause)), _) => return Poll::Ready(Err(self.error(cause).into())),
+                (Step::Done(Err(_)), _) => return Poll::Ready(Err(self.error().into())),
                 (
                     Step::Decide(_)
                     | Step::Receive { .. }
@@ -188,24 +171,12 @@ impl Driver {
 
     /// The application failed, unless the connection had before.
     pub(crate) fn abort(&mut self, reason: &'static str, source: Option<io::Error>) -> io::Error {
-        self.connection.abort(reason);
-        // An error that came from this very connection says nothing more about it.
-        let news = source.filter(|source| Error::of(source).is_none());
-        self.failure = self.failure.take().or(news.map(Arc::new));
-        self.error(match self.connection.step() {
-            Step::Done(Err(cause)) => cause,
-            _ => LocalError::Aborted { reason }.into(), // the transfer had succeeded before
-        })
-        .into()
+        self.failure.of_application(&mut self.connection, reason, source);
+        self.error().into()
     }
 
-    fn error(&self, cause: Cause) -> Error {
-        Error::Transfer {
-            peer: self.stream.peer(),
-            packet: self.connection.packet(),
-            cause,
-            source: self.failure.clone(),
-        }
+    fn error(&self) -> Error {
+        self.failure.error(&self.connection, self.stream.peer())
     }
 
     /// Reads some bytes. None where the stream ended or failed, as the core now knows.
@@ -281,15 +252,6 @@ impl Driver {
     }
 
     fn fail(&mut self, error: io::Error) {
-        self.failure = Some(Arc::new(match FileError::unwrap(error) {
-            Ok(of_file) => {
-                self.connection.abort("the object cannot be written");
-                of_file
-            }
-            Err(of_stream) => {
-                self.connection.reset();
-                of_stream
-            }
-        }));
+        self.failure.of_stream(&mut self.connection, error);
     }
 }

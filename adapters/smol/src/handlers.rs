@@ -6,11 +6,11 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use dataserver_adapter::{self as adapter, Claimed, Error, Receipt};
+use dataserver_adapter::{self as adapter, Claimed, Error, Receipt, Want};
 use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
 use futures_lite::FutureExt;
 
-use crate::driver::{Driver, Want};
+use crate::driver::Driver;
 use crate::object::{Receiver, Sender};
 use crate::stream::Stream;
 

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use dataserver_adapter::Receipt;
+use dataserver_adapter::{Receipt, Want};
 use dataserver_core::{Config, Direction, StartPacket, Step};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::driver::{Driver, Want};
+use crate::driver::Driver;
 use crate::stream::Stream;
 
 /// What files and readers are copied through where the system cannot send them.

@@ -117,8 +117,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// system cannot. What is left is then to be read, which tells the one from the other.
     ///
     /// # Errors
-    /// What the stream says; or what the file says, as a
-    /// [`FileError`](dataserver_adapter::socket::FileError).
+    /// What the stream says; or what the file says, in an [`Abort`](dataserver_adapter::Abort).
     fn poll_receive_file(
         self: Pin<&mut Self>,
         _cx: &mut Context<'_>,

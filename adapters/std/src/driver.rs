@@ -1,39 +1,17 @@
 //! The loop that does what the core asks, over any stream.
 
-use std::fs::File;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 
-use dataserver_adapter::socket::FileError;
-use dataserver_adapter::{Error, Receipt, now};
-use dataserver_core::{
-    Config, Connection, Direction, Error as Cause, LocalError, Side, StartPacket, Step,
-};
+use dataserver_adapter::{Error, Failure, Receipt, Want, now};
+use dataserver_core::{Config, Connection, Direction, Side, StartPacket, Step};
 
-use crate::stream::{Stopped, Stream};
+use crate::stream::Stream;
 
 /// A connection, and the stream that carries it, whichever that is.
 pub(crate) struct Driver<S: ?Sized = dyn Stream + Send> {
     pub(crate) connection: Connection,
-    /// What the stream or the application said when it failed.
-    failure: Option<Arc<io::Error>>,
+    failure: Failure,
     pub(crate) stream: S,
-}
-
-/// What the application wants: the loop comes back when it has it.
-pub(crate) enum Want<'a> {
-    /// The start packet to be over.
-    Start,
-    /// Some of the object in here; none means that it has ended.
-    Receive(&'a mut [u8]),
-    /// Some of the object in this file; none means that the rest is to be read and written.
-    ReceiveFile(&'a File),
-    /// Some of this sent.
-    Send(&'a [u8]),
-    /// Some of this file sent; none means that the rest is to be read and sent.
-    SendFile(&'a File),
-    /// The object to be over, and the receipt given or got.
-    End,
 }
 
 impl Driver {
@@ -47,14 +25,12 @@ impl Driver {
         expected: Direction,
         config: &Config,
     ) -> Result<Box<Self>, Error> {
-        if packet.direction() != expected {
-            return Err(Error::Direction { entry: packet.into(), expected });
-        }
+        Error::check_direction(packet, expected)?;
         Ok(Self::new(Connection::client(*config, packet, now()), stream))
     }
 
     fn new(connection: Connection, stream: impl Stream + Send + 'static) -> Box<Self> {
-        Box::new(Driver { connection, failure: None, stream })
+        Box::new(Driver { connection, failure: Failure::default(), stream })
     }
 
     /// Goes on until the application has what it wants. How many bytes of the object moved.
@@ -124,7 +100,7 @@ impl Driver {
                     self.connection.advance(n);
                 }
                 (Step::Commit, Want::End) => self.connection.commit(),
-                (Step::Done(Err(cause)), _) => return Err(self.error(cause).into()),
+                (Step::Done(Err(_)), _) => return Err(self.error().into()),
                 (
                     Step::Decide(_)
                     | Step::Receive { .. }
@@ -152,24 +128,12 @@ impl Driver {
 
     /// The application failed, unless the connection had before.
     pub(crate) fn abort(&mut self, reason: &'static str, source: Option<io::Error>) -> io::Error {
-        self.connection.abort(reason);
-        // An error that came from this very connection says nothing more about it.
-        let news = source.filter(|source| Error::of(source).is_none());
-        self.failure = self.failure.take().or(news.map(Arc::new));
-        self.error(match self.connection.step() {
-            Step::Done(Err(cause)) => cause,
-            _ => LocalError::Aborted { reason }.into(), // the transfer had succeeded before
-        })
-        .into()
+        self.failure.of_application(&mut self.connection, reason, source);
+        self.error().into()
     }
 
-    fn error(&self, cause: Cause) -> Error {
-        Error::Transfer {
-            peer: self.stream.peer(),
-            packet: self.connection.packet(),
-            cause,
-            source: self.failure.clone(),
-        }
+    fn error(&self) -> Error {
+        self.failure.error(&self.connection, self.stream.peer())
     }
 
     /// Reads some bytes. None where the stream ended or failed, as the core now knows.
@@ -213,19 +177,6 @@ impl Driver {
     }
 
     fn fail(&mut self, error: io::Error) {
-        if Stopped::is(&error) {
-            self.connection.abort("the server is stopping");
-            return;
-        }
-        self.failure = Some(Arc::new(match FileError::unwrap(error) {
-            Ok(of_file) => {
-                self.connection.abort("the object cannot be written");
-                of_file
-            }
-            Err(of_stream) => {
-                self.connection.reset();
-                of_stream
-            }
-        }));
+        self.failure.of_stream(&mut self.connection, error);
     }
 }

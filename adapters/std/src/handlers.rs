@@ -4,10 +4,10 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use dataserver_adapter::{self as adapter, Error, Receipt};
+use dataserver_adapter::{self as adapter, Error, Receipt, Want};
 use dataserver_core::{Config, Direction, Entry, Step};
 
-use crate::driver::{Driver, Want};
+use crate::driver::Driver;
 use crate::object::{Receiver, Sender};
 use crate::stream::Stream;
 

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
-use dataserver_adapter::Receipt;
+use dataserver_adapter::{Receipt, Want};
 use dataserver_core::{Config, Direction, StartPacket, Step};
 
-use crate::driver::{Driver, Want};
+use crate::driver::Driver;
 use crate::stream::Stream;
 
 /// What a file is read through where the system cannot send it, and a reader always.

@@ -8,10 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use std::{error, fmt};
 
 use dataserver_adapter::socket::{self, Pipe};
-use dataserver_adapter::{now, tcp};
+use dataserver_adapter::{Abort, now, tcp};
 use dataserver_core::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -118,8 +117,7 @@ pub trait Stream: Read + Write {
     /// system cannot. What is left is then to be read, which tells the one from the other.
     ///
     /// # Errors
-    /// What the stream says; or what the file says, as a
-    /// [`FileError`](dataserver_adapter::socket::FileError).
+    /// What the stream says; or what the file says, in an [`Abort`](dataserver_adapter::Abort).
     fn receive_file(&mut self, _file: &File, _max: usize) -> io::Result<usize> {
         Ok(0)
     }
@@ -196,7 +194,7 @@ impl Socket {
     ) -> io::Result<usize> {
         loop {
             if self.stop.as_ref().is_some_and(|stop| stop.is_raised()) {
-                return Err(io::Error::other(Stopped));
+                return Err(Abort::wrap("the server is stopping", None));
             }
             match attempt(&self.fd) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(readiness)?,
@@ -280,24 +278,6 @@ impl Stream for Socket {
         received
     }
 }
-
-/// The server is stopping, and resets what has not ended by itself.
-#[derive(Debug)]
-pub(crate) struct Stopped;
-
-impl Stopped {
-    pub(crate) fn is(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(<dyn error::Error + Send + Sync>::is::<Self>)
-    }
-}
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the server is stopping")
-    }
-}
-
-impl error::Error for Stopped {}
 
 /// Tells every thread, once and for all, and wakes those that wait: for a stream whose other end is
 /// then closed.
