@@ -45,3 +45,11 @@ fn a_key_is_made_at_compile_time() {
     assert_eq!(KEY.to_string(), "ea2b2676c28c0db26d39331a336c6b92");
     assert_eq!(KEY, Key::new(BYTES));
 }
+
+/// From there on, the length in bits needs more than 32 of them.
+#[test]
+#[ignore = "takes a minute without --release"]
+fn a_length_that_fits_no_32_bits_agrees_too() {
+    let name = vec![0; 512 << 20];
+    assert_eq!(Key::from_name_bytes(&name).as_bytes()[..], Md5::digest(&name)[..]);
+}

@@ -68,6 +68,14 @@ fn a_client_refuses_to_get_more_than_its_limit() {
     assert_eq!(client.packet(), Some(get));
 }
 
+#[test]
+fn the_default_chunk_is_256_kib_and_the_default_limit_none() {
+    assert_eq!(Config::default().chunk.get(), 262_144);
+    let mut server = server(Config::default().limit, PUT);
+    server.accept(u64::MAX);
+    assert_eq!(server.step(), Step::Receive { max: 262_144 });
+}
+
 /// A server that has read this start packet.
 fn server(limit: u64, packet: StartPacket) -> Connection {
     let config = Config { limit, ..Config::default() };

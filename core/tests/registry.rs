@@ -4,7 +4,9 @@
 
 use core::time::Duration;
 
-use dataserver_core::{AlreadyRegistered, Entry, Instant, Key, Refusal, Registry, StartPacket};
+use dataserver_core::{
+    AlreadyRegistered, Direction, Entry, Instant, Key, Refusal, Registry, StartPacket,
+};
 
 #[test]
 fn a_once_entry_ends_at_its_claim_whatever_becomes_of_the_transfer() {
@@ -166,6 +168,15 @@ fn a_lease_of_a_removed_entry_does_not_touch_the_next_one() {
         assert_eq!(refusal(&mut registry, &packet()), Refusal::InUse);
         registry.release(current, false);
         assert_eq!(registry.claim(&packet(), at(0)).unwrap().handler, 2);
+    }
+}
+
+#[test]
+fn an_entry_says_which_way_its_objects_go() {
+    let get = StartPacket::get(packet().key());
+    for (packet, direction) in [(packet(), Direction::Put), (get, Direction::Get)] {
+        assert_eq!(Entry::exact(packet).direction(), direction);
+        assert_eq!(Entry::any_size(packet, 9).direction(), direction);
     }
 }
 

@@ -244,6 +244,22 @@ fn a_reset_while_waiting_leaves_no_deadline() {
     assert_eq!(receiver.step(), Step::Done(Err(PeerError::Reset { moved: 1 }.into())));
 }
 
+#[test]
+fn what_is_left_until_a_deadline_is_exact_to_the_nanosecond() {
+    let instant = |seconds, nanos| Instant::new(Duration::new(seconds, nanos));
+    let left = [
+        (instant(10, 250_000_001), instant(7, 500_000_000), Duration::new(2, 750_000_001)),
+        (instant(9, 999_999_999), instant(7, 0), Duration::new(2, 999_999_999)),
+        (instant(7, 3), instant(7, 1), Duration::from_nanos(2)),
+        (instant(7, 3), instant(7, 3), Duration::ZERO),
+        (instant(7, 0), instant(10, 0), Duration::ZERO),
+        (Instant::new(Duration::MAX), Instant::default(), Duration::MAX),
+    ];
+    for (deadline, now, expected) in left {
+        assert_eq!(deadline.saturating_since(now), expected);
+    }
+}
+
 fn expect_never(connection: &mut Connection) {
     connection.wait(at(1_000_000));
     assert_eq!(connection.deadline(), None);

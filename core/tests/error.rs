@@ -1,0 +1,118 @@
+//! What errors say: each of them, in the words of a log.
+
+#[cfg(feature = "registry")]
+use dataserver_core::{AlreadyRegistered, Entry};
+use dataserver_core::{
+    Direction, Error, Key, LocalError, Malformed, ObjectSize, PeerError, Refusal, SizeOutOfRange,
+    StartPacket, Timer,
+};
+
+#[test]
+fn every_error_says_what_happened_and_its_numbers() {
+    let malformed = |reason| Error::Peer(PeerError::Malformed(reason));
+    let messages = [
+        (
+            malformed(Malformed::Type(7)),
+            "malformed start packet: type 7, expected 0 (put) or 1 (get)",
+        ),
+        (
+            malformed(Malformed::Size(-2)),
+            "malformed start packet: object size -2, expected -1 (unknown) or more",
+        ),
+        (
+            PeerError::TruncatedStartPacket { received: 24 }.into(),
+            "the peer ended the start packet after 24 of 25 bytes",
+        ),
+        (
+            PeerError::Truncated { received: 5, expected: 9 }.into(),
+            "the peer ended the object after 5 of 9 bytes",
+        ),
+        (
+            PeerError::LongerThanDeclared { declared: 9 }.into(),
+            "the peer declared 9 bytes and sent more",
+        ),
+        (
+            PeerError::LongerThanAllowed { limit: 9 }.into(),
+            "the peer sent more than the 9 bytes that are allowed",
+        ),
+        (PeerError::NotSilent.into(), "the peer sent bytes where it only receives"),
+        (
+            PeerError::ClosedEarly { moved: 3 }.into(),
+            "the peer closed when 3 bytes of the object had been sent",
+        ),
+        (
+            PeerError::Reset { moved: 3 }.into(),
+            "the peer reset the connection when 3 bytes had moved",
+        ),
+        (
+            LocalError::ShorterThanDeclared { sent: 3, declared: 9 }.into(),
+            "the object ended after 3 of the 9 bytes declared for it",
+        ),
+        (
+            LocalError::LongerThanDeclared { declared: 9 }.into(),
+            "the object is longer than the 9 bytes declared for it",
+        ),
+        (
+            LocalError::Overrun { reported: 5, max: 4 }.into(),
+            "the driver moved 5 bytes where at most 4 were allowed",
+        ),
+        (
+            LocalError::Misuse { verb: "commit", step: "Read" }.into(),
+            "the driver called `commit` where `Read` was due",
+        ),
+        (LocalError::Aborted { reason: "the disk is full" }.into(), "aborted: the disk is full"),
+        (Timer::Start.into(), "the start timeout ran out"),
+        (Timer::Idle.into(), "the idle timeout ran out"),
+        (Timer::End.into(), "the end timeout ran out"),
+        (Timer::Transfer.into(), "the transfer timeout ran out"),
+        (Refusal::NotRegistered.into(), "refused: nothing is registered for this start packet"),
+        (Refusal::InUse.into(), "refused: another connection is using this registration"),
+        (
+            Refusal::TooLarge { declared: 9, limit: 5 }.into(),
+            "refused: 9 bytes declared, at most 5 allowed",
+        ),
+    ];
+    for (error, message) in messages {
+        assert_eq!(error.to_string(), message);
+    }
+}
+
+#[test]
+fn a_size_out_of_range_says_the_range() {
+    assert_eq!(
+        SizeOutOfRange(1 << 63).to_string(),
+        "object size 9223372036854775808, expected at most 9223372036854775807"
+    );
+}
+
+#[test]
+fn what_a_log_shows_of_packets_keys_and_entries() {
+    let key = Key::from_name("start");
+    let hex = "ea2b2676c28c0db26d39331a336c6b92";
+    assert_eq!(key.to_string(), hex);
+    assert_eq!(format!("{key:?}"), format!("Key({hex})"));
+
+    let put = StartPacket::put(key);
+    let get = StartPacket::get(key).with_size(5).unwrap();
+    assert_eq!(put.to_string(), format!("put of unknown size, key {hex}"));
+    assert_eq!(get.to_string(), format!("get of 5 bytes, key {hex}"));
+    assert_eq!(format!("{get:?}"), format!("StartPacket(get of 5 bytes, key {hex})"));
+    assert_eq!(ObjectSize::UNKNOWN.to_string(), "unknown size");
+    assert_eq!(Direction::Put.to_string(), "put");
+}
+
+#[cfg(feature = "registry")]
+#[test]
+fn an_entry_that_is_there_already_is_named() {
+    let key = Key::from_name("start");
+    let already = |entry| AlreadyRegistered(entry).to_string();
+    let get = StartPacket::get(key).with_size(5).unwrap();
+    assert_eq!(
+        already(Entry::exact(get)),
+        format!("already registered: get of 5 bytes, key {key}")
+    );
+    assert_eq!(
+        already(Entry::any_size(get, 9)),
+        format!("already registered: get of any size up to 9 bytes, key {key}")
+    );
+}
