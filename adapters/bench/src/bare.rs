@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use dataserver_core::{Direction, StartPacket};
 use rustix::fs::sendfile;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-use crate::contender::{Contender, End, Job};
+use crate::contender::{Contender, End, Job, crowd_of_threads};
 use crate::ready;
 
 /// As much as a pipe may hold without privileges, pipe(7).
@@ -45,6 +47,17 @@ pub struct Bare {
 }
 
 impl Bare {
+    /// Each that a bench may ask for.
+    pub const ALL: [Self; 7] = [
+        Self::new(Files::Kernel),
+        Self::new(Files::ReadWrite),
+        Self::new(Files::IoCopy),
+        Self::crowded(Structure::Pool(2)),
+        Self::crowded(Structure::Pool(8)),
+        Self::crowded(Structure::Ready(1)),
+        Self::crowded(Structure::Ready(2)),
+    ];
+
     /// A pool of four threads, as good as any for a few connections.
     pub const fn new(files: Files) -> Self {
         Self { structure: Structure::Pool(4), files }
@@ -89,6 +102,20 @@ impl Contender for Bare {
         })
     }
 
+    fn crowd(
+        &self,
+        address: SocketAddr,
+        job: &Job,
+        at_once: usize,
+        time: Duration,
+    ) -> io::Result<u64> {
+        let end = Instant::now() + time;
+        match self.structure {
+            Structure::Ready(_) => ready::crowd(address, job, at_once, end),
+            Structure::Pool(_) => crowd_of_threads(at_once, end, || self.transfer(address, job)),
+        }
+    }
+
     fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()> {
         let mut stream = TcpStream::connect(address)?;
         let packet = job.packet();
@@ -96,9 +123,9 @@ impl Contender for Bare {
             (Direction::Put, End::Memory) if job.bytes <= 2 * 1024 => {
                 let object = [7; 2 * 1024];
                 let object = &object[..job.piece()];
-                _ = stream.write_vectored(&[IoSlice::new(packet.as_bytes()), IoSlice::new(object)])?;
-                stream.shutdown(Shutdown::Write)?;
-                stream.read(&mut [0]).map(drop)
+                _ = stream
+                    .write_vectored(&[IoSlice::new(packet.as_bytes()), IoSlice::new(object)])?;
+                wait_for_the_end(&mut stream)
             }
             (Direction::Get, _) if job.bytes <= 2 * 1024 => {
                 stream.write_all(packet.as_bytes())?;
@@ -110,8 +137,7 @@ impl Contender for Bare {
                 let mut buffer = vec![7; job.piece()];
                 stream.write_all(packet.as_bytes())?;
                 self.send(&mut stream, job, &mut buffer)?;
-                stream.shutdown(Shutdown::Write)?;
-                stream.read(&mut [0]).map(drop)
+                wait_for_the_end(&mut stream)
             }
             (Direction::Get, _) => {
                 let mut buffer = vec![7; job.piece()];
@@ -132,7 +158,8 @@ impl Bare {
             }
             (Direction::Get, _) => {
                 stream.read_exact(&mut [0; StartPacket::LEN])?;
-                self.send(&mut stream, job, buffer)
+                self.send(&mut stream, job, buffer)?;
+                wait_for_the_end(&mut stream)
             }
         }
     }
@@ -163,9 +190,7 @@ impl Bare {
                     }
                 }
             }
-            (End::File(path), Files::IoCopy) => {
-                io::copy(&mut File::open(path)?, stream).map(drop)
-            }
+            (End::File(path), Files::IoCopy) => io::copy(&mut File::open(path)?, stream).map(drop),
         }
     }
 
@@ -177,7 +202,7 @@ impl Bare {
                 Ok(())
             }
             (End::File(path), Files::Kernel) => {
-                let file = File::options().write(true).open(path)?;
+                let file = create(path)?;
                 let (out, into) = pipe_with(PipeFlags::CLOEXEC)?;
                 fcntl_setpipe_size(&into, PIPE_SIZE)?;
                 loop {
@@ -192,7 +217,7 @@ impl Bare {
                 }
             }
             (End::File(path), Files::ReadWrite) => {
-                let mut file = File::options().write(true).open(path)?;
+                let mut file = create(path)?;
                 loop {
                     match stream.read(buffer)? {
                         0 => return Ok(()),
@@ -200,9 +225,18 @@ impl Bare {
                     }
                 }
             }
-            (End::File(path), Files::IoCopy) => {
-                io::copy(stream, &mut File::options().write(true).open(path)?).map(drop)
-            }
+            (End::File(path), Files::IoCopy) => io::copy(stream, &mut create(path)?).map(drop),
         }
     }
+}
+
+/// What every sender does: the other side has all of it once it closes.
+fn wait_for_the_end(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    stream.read(&mut [0]).map(drop)
+}
+
+/// What is there is overwritten in place.
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(false).open(path)
 }

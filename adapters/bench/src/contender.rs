@@ -40,20 +40,28 @@ pub trait Contender: Sync {
         at_once: usize,
         time: Duration,
     ) -> io::Result<u64> {
-        let end = Instant::now() + time;
-        let client = || {
-            let mut done = 0;
-            while Instant::now() < end {
-                self.transfer(address, job)?;
-                done += 1;
-            }
-            Ok(done)
-        };
-        thread::scope(|scope| {
-            let clients: Vec<_> = (0..at_once).map(|_| scope.spawn(client)).collect();
-            clients.into_iter().map(|client| client.join().expect("clients do not panic")).sum()
-        })
+        crowd_of_threads(at_once, Instant::now() + time, || self.transfer(address, job))
     }
+}
+
+/// Threads that each do one transfer after the other, until the end of the time. How many they did.
+pub(crate) fn crowd_of_threads(
+    at_once: usize,
+    end: Instant,
+    transfer: impl Fn() -> io::Result<()> + Sync,
+) -> io::Result<u64> {
+    let client = || {
+        let mut done = 0;
+        while Instant::now() < end {
+            transfer()?;
+            done += 1;
+        }
+        Ok(done)
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..at_once).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().map(|client| client.join().expect("clients do not panic")).sum()
+    })
 }
 
 /// Where an object comes from, or goes to.

@@ -43,6 +43,12 @@ impl Samples {
         self.0.iter().zip(&other.0).map(|(ours, theirs)| ours / theirs).collect()
     }
 
+    /// Seconds per unit, where these are transfers a second of so many units each.
+    #[must_use]
+    pub fn per(&self, units: f64) -> Self {
+        self.0.iter().map(|rate| 1.0 / (rate * units)).collect()
+    }
+
     fn quantile(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

@@ -1,14 +1,18 @@
-//! A bare server that waits for whichever connection is ready: the best case for small objects.
+//! A bare server, and bare clients, that wait for whichever connection is ready: for small objects.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Instant;
 
-use dataserver_core::{Direction, StartPacket};
+use dataserver_core::Direction;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, accept_with, connect,
+    recv, send, shutdown, socket_with,
+};
 
 use crate::contender::Job;
 
@@ -36,7 +40,9 @@ pub(crate) fn serve(listener: &TcpListener, job: &Job) -> io::Result<()> {
                 }
                 continue;
             }
-            while let Ok(stream) = accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            while let Ok(stream) =
+                accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+            {
                 if serve_some(&stream, job, &mut buffer).unwrap_or(true) {
                     continue;
                 }
@@ -56,13 +62,65 @@ fn serve_some(stream: &OwnedFd, job: &Job, buffer: &mut [u8]) -> Result<bool, Er
             read => read?.0,
         };
         match job.direction {
-            Direction::Put if read == 0 => return Ok(true),
+            _ if read == 0 => return Ok(true),
             Direction::Put => {}
             // Start packets come in one piece here: the client wrote them so.
-            Direction::Get if read == StartPacket::LEN => {
-                return send(stream, &buffer[..job.piece()], SendFlags::NOSIGNAL).map(|_| true);
+            Direction::Get => {
+                send(stream, &buffer[..job.piece()], SendFlags::NOSIGNAL)?;
+                shutdown(stream, Shutdown::Write)?;
             }
-            Direction::Get => return Ok(true),
+        }
+    }
+}
+
+/// Does transfers of small objects, so many at a time, until the end of the time. How many it did.
+pub(crate) fn crowd(
+    address: SocketAddr,
+    job: &Job,
+    at_once: usize,
+    end: Instant,
+) -> io::Result<u64> {
+    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    let mut buffer = vec![0; job.piece().max(2 * 1024)];
+    let mut waiting: HashMap<u64, OwnedFd> = HashMap::new();
+    let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 64];
+    let mut request = job.packet().as_bytes().to_vec();
+    if job.direction == Direction::Put {
+        request.extend_from_slice(&vec![7; job.piece()]);
+    }
+    let begin = || -> io::Result<OwnedFd> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        // To connect on loopback takes no time to wait for.
+        let stream = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        connect(&stream, &address)?;
+        send(&stream, &request, SendFlags::NOSIGNAL)?;
+        if job.direction == Direction::Put {
+            shutdown(&stream, Shutdown::Write)?;
+        }
+        Ok(stream)
+    };
+    let mut done = 0;
+    loop {
+        while waiting.len() < at_once && Instant::now() < end {
+            let stream = begin()?;
+            let key = stream.as_raw_fd() as u64;
+            epoll::add(&epoll, &stream, EventData::new_u64(key), EventFlags::IN)?;
+            waiting.insert(key, stream);
+        }
+        if waiting.is_empty() {
+            return Ok(done);
+        }
+        let ready = epoll::wait(&epoll, &mut events, None)?;
+        for key in events[..ready].iter().map(|event| event.data.u64()) {
+            let Some(stream) = waiting.get(&key) else { continue };
+            match recv(stream, &mut buffer[..], RecvFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => continue,
+                read if read?.0 > 0 => continue, // its end wakes us again
+                _ => {
+                    waiting.remove(&key);
+                    done += 1;
+                }
+            }
         }
     }
 }

@@ -2,14 +2,17 @@
 
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::iter;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{self, Child, Command, Stdio};
 use std::thread;
 
+use crate::bare::Bare;
 use crate::contender::{Contender, Job};
 use crate::cpu::Cpu;
 
 const SERVE: &str = "--serve";
+const TRANSFER: &str = "--transfer";
 const HOLD: &str = "--hold";
 
 /// A process that serves a job, or holds connections; it ends when this is dropped.
@@ -81,21 +84,48 @@ impl Drop for Serving {
 ///
 /// # Errors
 /// What the system says, or an unknown contender.
-pub fn obey(contenders: &[&dyn Contender]) -> io::Result<()> {
+pub fn obey(ours: &dyn Contender) -> io::Result<()> {
     let words: Vec<String> = env::args().skip(1).collect();
     match words.split_first() {
-        Some((verb, words)) if verb == SERVE => serve(contenders, words),
+        Some((verb, words)) if verb == SERVE => serve(ours, words),
+        Some((verb, words)) if verb == TRANSFER => transfer(ours, words),
         Some((verb, words)) if verb == HOLD => hold(words),
         _ => Ok(()),
     }
 }
 
-fn serve(contenders: &[&dyn Contender], words: &[String]) -> io::Result<()> {
-    let unknown = || io::Error::other(format!("no such server: {words:?}"));
+/// The command of a process that does one transfer, and then ends.
+///
+/// # Errors
+/// What the system says.
+pub fn transfer_command(
+    contender: &dyn Contender,
+    job: &Job,
+    address: SocketAddr,
+) -> io::Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args([TRANSFER, &address.to_string(), &contender.name()]).args(job.to_words());
+    Ok(command)
+}
+
+fn transfer(ours: &dyn Contender, words: &[String]) -> io::Result<()> {
+    let (address, words) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let (contender, job) = parse(ours, words)?;
+    contender.transfer(address.parse().map_err(io::Error::other)?, &job)?;
+    process::exit(0);
+}
+
+fn parse<'a>(ours: &'a dyn Contender, words: &[String]) -> io::Result<(&'a dyn Contender, Job)> {
+    let unknown = || io::Error::other(format!("no such contender: {words:?}"));
     let (name, job) = words.split_first().ok_or_else(unknown)?;
     let job = Job::from_words(job).ok_or_else(unknown)?;
-    let mut named = contenders.iter().filter(|contender| contender.name() == *name);
-    let contender = named.next().ok_or_else(unknown)?;
+    let bare = Bare::ALL.iter().map(|bare| bare as &dyn Contender);
+    let mut named = iter::once(ours).chain(bare).filter(|contender| contender.name() == *name);
+    Ok((named.next().ok_or_else(unknown)?, job))
+}
+
+fn serve(ours: &dyn Contender, words: &[String]) -> io::Result<()> {
+    let (contender, job) = parse(ours, words)?;
 
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);

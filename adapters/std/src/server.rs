@@ -367,6 +367,7 @@ impl Shared {
 
     /// Adds threads where there are too few, and returns when all have ended.
     fn supervise(&self, limit: usize, spawn: impl Fn() -> bool) -> io::Result<()> {
+        let mut more = 1;
         let mut state = self.lock();
         while state.threads > 0 {
             let deadline = state.stop.as_ref().and_then(|stop| stop.deadline);
@@ -384,13 +385,16 @@ impl Shared {
 
             // That all are busy is as it should be, unless they hardly get anything done.
             let busy = state.threads >= self.kept && state.taken - taken >= self.kept as u64;
-            if watch && state.idle == 0 && state.stop.is_none() && !busy {
-                let more = (1 + state.threads / 8).min(limit - state.threads);
-                state.threads += more;
-                drop(state);
-                (0..more).filter(|_| !spawn()).for_each(|_| self.thread_ended());
-                state = self.lock();
+            if !watch || state.idle > 0 || state.stop.is_some() || busy {
+                more = 1;
+                continue;
             }
+            let spawned = more.min(limit - state.threads);
+            state.threads += spawned;
+            drop(state);
+            (0..spawned).filter(|_| !spawn()).for_each(|_| self.thread_ended());
+            more = (2 * more).min(64); // the longer it takes, the more they are
+            state = self.lock();
         }
         state.fatal.take().map_or(Ok(()), Err)
     }

@@ -1,0 +1,139 @@
+//! The async adapter against bare sockets.
+//!
+//! `cargo bench -p dataserver-smol --bench adapters`, and `-- small idle` for only those; quickly,
+//! and to no effect, with `BENCH_QUICK=1`.
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use dataserver_bench::measure::Effort;
+use dataserver_bench::report::Report;
+use dataserver_bench::{Contender, End, Job, rows, serving};
+use dataserver_smol::{Client, Direction, Entry, Receiver, Sender, Server};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use smol::Executor;
+
+fn main() -> io::Result<()> {
+    serving::obey(&Smol)?;
+    let effort = Effort::from_env();
+    let mut report = Report::new("smol", effort.rounds);
+    rows::all(&Smol, &mut report, effort)?;
+    report.finish()
+}
+
+/// On an executor with one thread, which also waits for sockets.
+struct Smol;
+
+impl Contender for Smol {
+    fn name(&self) -> String {
+        "dataserver-smol".to_owned()
+    }
+
+    fn serve(&self, listener: TcpListener, job: &Job) -> io::Result<()> {
+        let server = Server::from_listener(listener)?.config(job.config());
+        let entry = Entry::exact(job.packet());
+        let job = job.clone();
+        match job.direction {
+            Direction::Put => server.on_put(entry, move |object| {
+                let job = job.clone();
+                Box::pin(async move { receive(object, &job).await })
+            })?,
+            Direction::Get => server.on_get(entry, move |object| {
+                let job = job.clone();
+                Box::pin(async move { send(object, &job).await })
+            })?,
+        }
+        let executor = Executor::new();
+        let run = server.run(|connection| executor.spawn(connection).detach());
+        async_io::block_on(executor.run(run))
+    }
+
+    fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()> {
+        async_io::block_on(transfer(address, job))
+    }
+
+    fn crowd(
+        &self,
+        address: SocketAddr,
+        job: &Job,
+        at_once: usize,
+        time: Duration,
+    ) -> io::Result<u64> {
+        let end = Instant::now() + time;
+        let executor = Executor::new();
+        let client = async || {
+            let mut done = 0;
+            while Instant::now() < end {
+                transfer(address, job).await?;
+                done += 1;
+            }
+            io::Result::Ok(done)
+        };
+        let clients: Vec<_> = (0..at_once).map(|_| executor.spawn(client())).collect();
+        let all = async {
+            let mut done = 0;
+            for client in clients {
+                done += client.await?;
+            }
+            Ok(done)
+        };
+        async_io::block_on(executor.run(all))
+    }
+}
+
+async fn transfer(address: SocketAddr, job: &Job) -> io::Result<()> {
+    let client = Client::new(address).config(job.config());
+    match job.direction {
+        Direction::Put => send(&mut client.put(job.packet()).await?, job).await,
+        Direction::Get => {
+            let mut object = client.get(job.packet()).await?;
+            receive(&mut object, job).await?;
+            object.commit().await.map(drop)
+        }
+    }
+}
+
+async fn send(object: &mut Sender, job: &Job) -> io::Result<()> {
+    match &job.source {
+        End::Memory if job.bytes <= 2 * 1024 => {
+            object.send(&[7; 2 * 1024][..job.bytes as usize]).await
+        }
+        End::Memory => {
+            let buffer = vec![7; job.piece()];
+            let mut left = job.bytes;
+            while left > 0 {
+                let piece = left.min(buffer.len() as u64);
+                object.write_all(&buffer[..piece as usize]).await?;
+                left -= piece;
+            }
+            object.finish().await
+        }
+        End::File(path) => object.send_file(&File::open(path)?).await,
+    }
+    .map(drop)
+}
+
+async fn receive(object: &mut Receiver, job: &Job) -> io::Result<()> {
+    match &job.sink {
+        End::Memory if job.bytes <= 2 * 1024 => {
+            let mut buffer = [0; 2 * 1024];
+            while object.read(&mut buffer).await? > 0 {}
+        }
+        End::Memory => {
+            let mut buffer = vec![0; job.piece()];
+            while object.read(&mut buffer).await? > 0 {}
+        }
+        End::File(path) => {
+            object.receive_file(&create(path)?).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is there is overwritten in place.
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(false).open(path)
+}
