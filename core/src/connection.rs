@@ -303,7 +303,7 @@ impl Connection {
         self.transfer.moved()
     }
 
-    /// Which end of the object this side is, once that is known.
+    /// Which end of the object this side is, once the start packet is known.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, Side, StartPacket};
@@ -315,10 +315,7 @@ impl Connection {
     /// assert_eq!(server.side(), None);
     /// ```
     pub fn side(&self) -> Option<Side> {
-        match self.state {
-            State::ReadPacket(_) | State::Decide(_) => None,
-            _ => self.packet.map(|_| self.transfer.side()),
-        }
+        self.packet.map(|_| self.transfer.side())
     }
 
     fn sends(&self) -> bool {
@@ -371,6 +368,12 @@ impl Connection {
         match parser.packet() {
             None => {}
             Some(Ok(packet)) => {
+                let side = match packet.direction() {
+                    Direction::Put => Side::Receiver,
+                    Direction::Get => Side::Sender,
+                };
+                let (limit, chunk) = (self.transfer.bound(), self.transfer.chunk());
+                self.transfer = Transfer::new(side, ObjectSize::UNKNOWN, limit, chunk);
                 self.packet = Some(packet);
                 self.enter(State::Decide(packet));
             }
@@ -523,7 +526,7 @@ impl Connection {
             return self.misuse("accept");
         };
         let limit = limit.min(self.transfer.bound());
-        self.take_side(packet.size(), packet.direction() == Direction::Get, limit);
+        self.take_side(packet.size(), self.sends(), limit);
         if let State::Decide(_) = self.state {
             self.begin_object();
         }

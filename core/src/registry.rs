@@ -101,7 +101,8 @@ impl Entry {
         Self { uses: Uses::Once, ..self }
     }
 
-    /// For one connection at a time, until a transfer succeeds.
+    /// For one connection at a time, until a transfer succeeds. So the receiver commits at least
+    /// once: where the connection fails between the commit and the receipt, the sender comes again.
     ///
     /// ```
     /// use dataserver_core::{Entry, Key, StartPacket};

@@ -57,14 +57,6 @@ fn every_run_of_a_retry_after_a_failure() {
 
 #[test]
 #[ignore = "takes minutes"]
-fn every_run_of_two_retries() {
-    for (direction, uses) in DIRECTIONS.into_iter().flat_map(|it| USES.map(|uses| (it, uses))) {
-        check(&Setup { direction, uses, attempts: 3, parallel: false, size: 0, ..TWO });
-    }
-}
-
-#[test]
-#[ignore = "takes minutes"]
 fn every_run_of_two_connections_with_more_bytes() {
     for (direction, declared) in kinds() {
         for uses in USES {
