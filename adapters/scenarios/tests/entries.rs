@@ -37,7 +37,7 @@ fn once_is_once_for_raw_clients(server: Any) {
                 if kind == 0 {
                     client.half_close();
                 }
-                let _ = ended.send(client.rest());
+                let _the_scenario_is_over = ended.send(client.rest());
             });
         }
         for _ in 1..RACERS {
@@ -71,7 +71,8 @@ fn once_is_once(server: Any, client: Any) {
             let address = server.address;
             thread::spawn(move || {
                 barrier.wait();
-                let _ = ended.send(client.client(address, packet, patient(), &script));
+                let _the_scenario_is_over =
+                    ended.send(client.client(address, packet, patient(), &script));
             });
         }
         let outcomes: Vec<_> = (0..RACERS).map(|_| ending.soon()).collect();

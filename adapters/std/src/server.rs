@@ -68,7 +68,7 @@ struct Shared {
     /// [`KEPT`], for all processors.
     kept: usize,
     state: Mutex<State>,
-    /// A thread has ended, or the server is to stop.
+    /// No thread is idle, one has ended, or the server is to stop.
     changed: Condvar,
     /// Raised when what still runs is to be reset.
     reset: Arc<Signal>,
