@@ -294,8 +294,8 @@ impl<K: Kind> Server<K> {
 
     /// Accepts until it is to stop, then waits for the connections, and at last resets them.
     async fn accept_all(self, serve: impl Fn(Accepted<K>)) -> io::Result<()> {
-        let Self { listener, handlers, settings, stop: (_open, stop) } = self;
-        let stop = || async { Event::Stop(stop.recv().await.unwrap_or(Grace::MAX)) };
+        let Self { listener, handlers, settings, stop: (_open, stops) } = self;
+        let stop = || async { Event::Stop(stops.recv().await.unwrap_or(Grace::MAX)) };
         let permits = Arc::new(Semaphore::new(settings.max_connections.get()));
         let (reset, resetting) = async_channel::bounded(1);
         let (alive, gone) = async_channel::bounded(1);
@@ -325,7 +325,10 @@ impl<K: Kind> Server<K> {
                             shared.report(Err(Error::Accept { source: Arc::new(error) }.into()));
                         }
                     }
-                    AcceptError::Fatal => break (Grace::MAX, Err(error)),
+                    AcceptError::Fatal => match stops.try_recv() {
+                        Ok(grace) => break (grace, Ok(())), // said since: that is why it failed
+                        Err(_) => break (Grace::MAX, Err(error)),
+                    },
                 },
                 Event::Stop(grace) => break (grace, Ok(())),
                 Event::TooLate | Event::AllGone => {}
