@@ -123,7 +123,7 @@ impl Receiver {
     /// there.
     ///
     /// # Errors
-    /// What the connection or the file says.
+    /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
     ///
     /// ```no_run
     /// # async fn handler(object: &mut dataserver_smol::Receiver) -> std::io::Result<()> {
@@ -143,7 +143,9 @@ impl Receiver {
             if n == 0 {
                 return Ok(self.driver.connection.moved() - before);
             }
-            file.write_all(&buffer[..n])?;
+            if let Err(error) = file.write_all(&buffer[..n]) {
+                return Err(self.driver.abort("the object cannot be written", Some(error)));
+            }
         }
     }
 

@@ -106,7 +106,7 @@ impl Receiver {
     /// Receives what is left of the object into a file, at its cursor. How many bytes that was.
     ///
     /// # Errors
-    /// What the connection or the file says.
+    /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
     ///
     /// ```no_run
     /// # fn handler(object: &mut dataserver_std::Receiver) -> std::io::Result<()> {
@@ -126,7 +126,9 @@ impl Receiver {
             if n == 0 {
                 return Ok(self.driver.connection.moved() - before);
             }
-            file.write_all(&buffer[..n])?;
+            if let Err(error) = file.write_all(&buffer[..n]) {
+                return Err(self.driver.abort("the object cannot be written", Some(error)));
+            }
         }
     }
 
