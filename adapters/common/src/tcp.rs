@@ -155,7 +155,12 @@ fn set_flags(socket: &OwnedFd) -> io::Result<()> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn connect(socket: impl AsFd, address: &SocketAddr) -> io::Result<()> {
-    match net::connect(socket, address) {
+    let connected = match net::connect(&socket, address) {
+        // To a peer on the same machine it is done by now, and needs no waiting.
+        Err(Errno::INPROGRESS) => net::connect(&socket, address),
+        connected => connected,
+    };
+    match connected {
         Ok(()) | Err(Errno::ISCONN) => Ok(()),
         Err(Errno::INPROGRESS | Errno::ALREADY | Errno::INTR) => {
             Err(io::ErrorKind::WouldBlock.into())

@@ -120,22 +120,19 @@ impl Driver {
                 }
                 (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
                 (Step::Shutdown, Want::Send(more)) => self.connection.advance(more.len()),
-                (Step::Shutdown, Want::End) => {
-                    let sends = self.connection.side() == Some(Side::Sender);
-                    match self.stream.has_ended() {
-                        Ok(true) if sends => self.connection.end_of_stream(),
-                        Err(error) => self.fail(error),
-                        Ok(_) => {
-                            let close =
-                                |stream: Pin<&mut (dyn Stream + Send)>, cx: &mut Context<'_>| {
-                                    stream.poll_close(cx).map_ok(|()| 0)
-                                };
-                            if ready!(self.poll_attempt(cx, close)).is_some() {
-                                self.connection.shut_down();
-                            }
+                (Step::Shutdown, Want::End) => match self.has_ended_early() {
+                    Ok(true) => self.connection.end_of_stream(),
+                    Ok(false) => {
+                        let close = |stream: Pin<&mut (dyn Stream + Send)>,
+                                     cx: &mut Context<'_>| {
+                            stream.poll_close(cx).map_ok(|()| 0)
+                        };
+                        if ready!(self.poll_attempt(cx, close)).is_some() {
+                            self.connection.shut_down();
                         }
                     }
-                }
+                    Err(error) => self.fail(error),
+                },
                 (Step::AwaitEnd, Want::Receive(_) | Want::End) => {
                     let n = ready!(self.poll_read(cx, &mut [0]));
                     self.connection.advance(n);
@@ -177,6 +174,12 @@ impl Driver {
 
     fn error(&self) -> Error {
         self.failure.error(&self.connection, self.stream.peer())
+    }
+
+    /// Whether the peer of a sender has closed before it could have its object. A receiver has seen
+    /// the end already.
+    fn has_ended_early(&self) -> io::Result<bool> {
+        Ok(self.connection.side() == Some(Side::Sender) && self.stream.has_ended()?)
     }
 
     /// Reads some bytes. None where the stream ended or failed, as the core now knows.

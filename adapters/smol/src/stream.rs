@@ -149,6 +149,7 @@ pub struct Socket {
     /// Made when it first has to wait: what is there at once needs no reactor.
     reactor: Option<Async<Arc<OwnedFd>>>,
     peer: Option<SocketAddr>,
+    armed: bool,
     /// Made when an object first goes to a file.
     pipe: Option<Pipe>,
 }
@@ -177,7 +178,13 @@ impl TryFrom<UnixStream> for Socket {
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { fd: Arc::new(stream.into()), reactor: None, peer: None, pipe: None })
+        Ok(Self {
+            fd: Arc::new(stream.into()),
+            reactor: None,
+            peer: None,
+            armed: false,
+            pipe: None,
+        })
     }
 }
 
@@ -192,7 +199,7 @@ impl TryFrom<Async<UnixStream>> for Socket {
 impl Socket {
     /// A TCP socket that is armed and does not block.
     pub(crate) fn armed(fd: OwnedFd, peer: SocketAddr) -> Self {
-        Self { fd: Arc::new(fd), reactor: None, peer: Some(peer), pipe: None }
+        Self { fd: Arc::new(fd), reactor: None, peer: Some(peer), armed: true, pipe: None }
     }
 
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
@@ -277,7 +284,11 @@ impl AsyncWrite for Socket {
 
 impl Stream for Socket {
     fn disarm(&mut self) -> io::Result<()> {
-        tcp::disarm(&self.fd)
+        if self.armed {
+            tcp::disarm(&self.fd)?;
+            self.armed = false;
+        }
+        Ok(())
     }
 
     fn peer(&self) -> Option<SocketAddr> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -142,6 +143,9 @@ pub trait Stream: Read + Write {
 pub struct Socket {
     fd: OwnedFd,
     peer: Option<SocketAddr>,
+    armed: bool,
+    /// Something was written since the last read: what it asks for is not there yet.
+    asked: bool,
     deadline: Option<Instant>,
     stop: Option<Arc<Signal>>,
     /// Made when an object first goes to a file.
@@ -164,14 +168,22 @@ impl TryFrom<UnixStream> for Socket {
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { fd: stream.into(), peer: None, deadline: None, stop: None, pipe: None })
+        Ok(Self {
+            fd: stream.into(),
+            peer: None,
+            armed: false,
+            asked: false,
+            deadline: None,
+            stop: None,
+            pipe: None,
+        })
     }
 }
 
 impl Socket {
     /// A TCP socket that is armed and does not block, and that `stop` resets.
     pub(crate) fn armed(fd: OwnedFd, peer: SocketAddr, stop: Option<Arc<Signal>>) -> Self {
-        Self { fd, peer: Some(peer), deadline: None, stop, pipe: None }
+        Self { fd, peer: Some(peer), armed: true, asked: false, deadline: None, stop, pipe: None }
     }
 
     pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
@@ -226,6 +238,9 @@ fn timespec(duration: Duration) -> Timespec {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if mem::take(&mut self.asked) {
+            self.wait(PollFlags::IN)?;
+        }
         self.patiently(PollFlags::IN, |fd| socket::read(fd, buffer))
     }
 }
@@ -236,6 +251,7 @@ impl Write for Socket {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.asked = true;
         self.patiently(PollFlags::OUT, |fd| socket::write(fd, slices))
     }
 
@@ -254,7 +270,11 @@ impl Stream for Socket {
     }
 
     fn disarm(&mut self) -> io::Result<()> {
-        tcp::disarm(&self.fd)
+        if self.armed {
+            tcp::disarm(&self.fd)?;
+            self.armed = false;
+        }
+        Ok(())
     }
 
     fn peer(&self) -> Option<SocketAddr> {
@@ -266,6 +286,7 @@ impl Stream for Socket {
     }
 
     fn send_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
+        self.asked = true;
         self.patiently(PollFlags::OUT, |fd| socket::send_file(fd, file, max))
     }
 
