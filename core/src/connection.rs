@@ -415,7 +415,7 @@ impl Connection {
                 }
             }
             State::Object => self.count(n),
-            State::Shutdown if self.sends() && self.transfer.max() == 0 => self.count(n),
+            State::Shutdown if self.sends() && self.transfer.is_full() => self.count(n),
             State::AwaitReceipt => self.fail(PeerError::NotSilent),
             _ => self.misuse("advance"),
         }
@@ -494,7 +494,7 @@ impl Connection {
     /// Counts bytes of the object. A sender that has sent the declared size is at its end.
     fn count(&mut self, n: usize) {
         match self.transfer.advance(n) {
-            Ok(()) if self.sends() && self.transfer.max() == 0 => self.enter(State::Shutdown),
+            Ok(()) if self.sends() && self.transfer.is_full() => self.enter(State::Shutdown),
             Ok(()) => self.timer = None,
             Err(error) => self.fail(error),
         }
@@ -519,7 +519,7 @@ impl Connection {
     /// let mut server = Connection::server(Config::default(), Instant::default());
     /// server.feed(packet.as_bytes());
     /// server.accept(u64::MAX);
-    /// assert_eq!(server.step(), Step::Receive { max: 262_144 });
+    /// assert_eq!(server.step(), Step::Receive { max: 4 << 20 });
     /// ```
     pub fn accept(&mut self, limit: u64) {
         let State::Decide(packet) = self.state else {

@@ -69,11 +69,11 @@ fn a_client_refuses_to_get_more_than_its_limit() {
 }
 
 #[test]
-fn the_default_chunk_is_256_kib_and_the_default_limit_none() {
-    assert_eq!(Config::default().chunk.get(), 262_144);
+fn the_default_chunk_is_4_mib_and_the_default_limit_none() {
+    assert_eq!(Config::default().chunk.get(), 4 << 20);
     let mut server = server(Config::default().limit, PUT);
     server.accept(u64::MAX);
-    assert_eq!(server.step(), Step::Receive { max: 262_144 });
+    assert_eq!(server.step(), Step::Receive { max: 4 << 20 });
 }
 
 /// A server that has read this start packet.

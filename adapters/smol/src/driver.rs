@@ -26,7 +26,7 @@ pub(crate) struct Driver<S: ?Sized = dyn Stream + Send> {
 
 /// After so many moves in a row, other tasks have their turn: a stream that is always ready would
 /// keep them from it, and itself from being stopped.
-const TURN: u32 = 32;
+const TURN: u32 = 8;
 
 impl Driver {
     pub(crate) fn server(stream: impl Stream + Send + 'static, config: &Config) -> Box<Self> {

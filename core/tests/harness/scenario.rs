@@ -122,7 +122,7 @@ pub(super) const AT_END: u64 = u64::MAX;
 
 impl Scenario {
     pub(super) fn choose(choices: &mut Choices<'_>) -> Self {
-        let chunks = [0, 1].map(|_| choices.pick(&[262_144, 1_000, 64, 26, 25, 21, 7, 3, 2, 1]));
+        let chunks = [0, 1].map(|_| choices.pick(&[4 << 20, 1_000, 64, 26, 25, 21, 7, 3, 2, 1]));
         let fragments = [Fragments::Whole, Fragments::Random, Fragments::Single];
         let mut link = Link {
             fragments: choices.pick(&fragments),
