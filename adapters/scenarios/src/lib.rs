@@ -14,19 +14,24 @@
 mod adapter;
 pub mod adapters;
 pub mod kernel;
+mod orders;
 mod patience;
 pub mod process;
 mod raw;
+mod relay;
 mod script;
+pub mod seeds;
 mod server;
 mod things;
 
 pub use adapter::{Adapter, Any, Carrier, Outcome, Report, Running, Setup, adapter};
 pub use adapters::smol::Smol;
 pub use adapters::std::Std;
+pub use orders::{Act, At, Fault, Orders, Way};
 pub use patience::{PATIENCE, Soon, eventually, spawn};
 pub use process::Process;
 pub use raw::{End, Raw, RawListener, start, start_for};
+pub use relay::{Passed, Relay, Stream};
 pub use script::{Do, Gate, Source};
 pub use server::Server;
 pub use things::{KEY, TempFile, cause, get, object, patient, put, reset, with};

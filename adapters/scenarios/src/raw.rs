@@ -81,6 +81,11 @@ impl Raw {
         Self { stream }
     }
 
+    /// The stream itself, for who wants to do without the rest.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Its own address, which the peer names in its messages.
     ///
     /// # Panics

@@ -1,7 +1,7 @@
 //! What an application does with an object, as data: so that every adapter does the same.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -53,6 +53,18 @@ pub enum Do {
 }
 
 impl Do {
+    /// Every way to send all of an object, which is in this file, too: each with its receipt.
+    pub fn ways_to_send(bytes: &[u8], file: &Path) -> [Vec<Self>; 5] {
+        let (front, back) = bytes.split_at(bytes.len() / 3);
+        [
+            vec![Self::Send(bytes.into())],
+            vec![Self::SendFile(file.into())],
+            vec![Self::SendReader(Source::new(bytes.into()))],
+            vec![Self::Write(front.into()), Self::Write(back.into()), Self::Finish],
+            vec![Self::Flush, Self::Write(front.into()), Self::Send(back.into())],
+        ]
+    }
+
     /// What [`Do::Fail`] returns.
     pub fn failure() -> io::Error {
         io::Error::new(io::ErrorKind::StorageFull, "as the script says")

@@ -13,18 +13,6 @@ use dataserver_scenarios::{
 /// Sizes around those at which something changes: none, the start packet's, and a chunk's.
 const SIZES: [usize; 9] = [0, 1, 24, 25, 26, 1000, 262_143, 262_145, 3_000_001];
 
-/// Every way to send all of an object, each with its receipt.
-fn ways_to_send(bytes: &[u8], file: &TempFile) -> Vec<Vec<Do>> {
-    let (front, back) = bytes.split_at(bytes.len() / 3);
-    vec![
-        vec![Do::Send(bytes.into())],
-        vec![Do::SendFile(file.path().into())],
-        vec![Do::SendReader(Source::new(bytes.into()))],
-        vec![Do::Write(front.into()), Do::Write(back.into()), Do::Finish],
-        vec![Do::Flush, Do::Write(front.into()), Do::Send(back.into())],
-    ]
-}
-
 fn put_crosses(server: Any, client: Any) {
     for size in SIZES {
         let bytes = object(size);
@@ -34,7 +22,7 @@ fn put_crosses(server: Any, client: Any) {
             let packet = put(declared);
             let server =
                 Server::start(server, Setup::new().on(packet, [Do::ReadToEnd, Do::Tell(stored)]));
-            for script in ways_to_send(&bytes, &file) {
+            for script in Do::ways_to_send(&bytes, file.path()) {
                 let outcome = client.client(server.address, packet, patient(), &script);
                 let receipt = outcome.unwrap().receipt.unwrap();
                 assert_eq!(receipt.bytes, size as u64);
@@ -53,7 +41,7 @@ fn get_crosses(server: Any, client: Any) {
         let bytes = object(size);
         let file = TempFile::new(&bytes);
         for declared in [Some(size as u64), None] {
-            for script in ways_to_send(&bytes, &file) {
+            for script in Do::ways_to_send(&bytes, file.path()) {
                 let packet = get(declared);
                 let server = Server::start(server, Setup::new().on(packet, script.clone()));
                 let script = [Do::ReadToEnd, Do::Commit];

@@ -1,0 +1,71 @@
+//! Runs that differ by a seed, of which each can be repeated alone.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::Range;
+use std::time::Instant;
+use std::{env, thread};
+
+/// Where the seed to repeat is taken from.
+const VARIABLE: &str = "DATASERVER_SEED";
+
+/// What each run came to, and how many came to the same.
+pub type Counts = BTreeMap<String, usize>;
+
+/// Does a run for each seed, so many at once, or for the one seed that the environment names; and
+/// something behind each batch.
+///
+/// # Panics
+/// A run does, and then this says how to repeat it. Or what is done behind a batch does.
+pub fn all<T: Display + Send>(
+    test: &str,
+    seeds: Range<u64>,
+    at_once: usize,
+    run: impl Fn(u64) -> T + Sync,
+    mut behind_each_batch: impl FnMut(),
+) -> Counts {
+    let begin = Instant::now();
+    let seeds: Vec<_> = match env::var(VARIABLE) {
+        Ok(seed) => vec![seed.parse().expect("a seed is a number")],
+        Err(_) => seeds.collect(),
+    };
+    let mut counts = Counts::new();
+    for batch in seeds.chunks(at_once) {
+        for outcome in at_the_same_time(test, batch, &run) {
+            *counts.entry(outcome.to_string()).or_default() += 1;
+        }
+        behind_each_batch();
+    }
+    println!("{test}: {} runs in {:.1} s", seeds.len(), begin.elapsed().as_secs_f64());
+    for (outcome, count) in &counts {
+        println!("{count:>8} {outcome}");
+    }
+    counts
+}
+
+fn at_the_same_time<T: Send>(
+    test: &str,
+    seeds: &[u64],
+    run: &(impl Fn(u64) -> T + Sync),
+) -> Vec<T> {
+    thread::scope(|scope| {
+        let spawn = |seed: &u64| {
+            let seed = *seed;
+            let named = thread::Builder::new().name(format!("seed {seed}"));
+            (seed, named.spawn_scoped(scope, move || run(seed)).expect("a thread"))
+        };
+        let running: Vec<_> = seeds.iter().map(spawn).collect();
+        let ended = running.into_iter().map(|(seed, run)| (seed, run.join()));
+        let (good, bad): (Vec<_>, Vec<_>) = ended.partition(|(_, outcome)| outcome.is_ok());
+        let repeat = |(seed, _): &(u64, _)| {
+            format!("{VARIABLE}={seed} cargo test -p dataserver-scenarios --test {test} short")
+        };
+        let bad: Vec<_> = bad.iter().map(repeat).collect();
+        assert!(
+            bad.is_empty(),
+            "above is why; each of these repeats one alone:\n{}",
+            bad.join("\n")
+        );
+        good.into_iter().filter_map(|(_, outcome)| outcome.ok()).collect()
+    })
+}
