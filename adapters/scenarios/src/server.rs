@@ -61,14 +61,15 @@ impl Server {
         self.running().stop(grace);
     }
 
-    /// Waits for `run` to return.
+    /// Waits for `run` to return. How connections ended of which nobody has heard yet.
     ///
     /// # Panics
     /// It does not, or with an error.
     #[track_caller]
-    pub fn ends(mut self) {
+    pub fn ends(mut self) -> Vec<io::Result<Receipt>> {
         let running = self.running.take().expect("a server that runs");
         spawn(|| running.join()).soon().expect("an end without an error");
+        self.outcomes.try_iter().collect()
     }
 
     /// The server itself.

@@ -24,7 +24,7 @@ fn runs(count: u64) -> Counts {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     // What a process sets up once, it may keep: for each pair of adapters, in both directions.
     run::warm_up();
-    let before = Held::now();
+    let mut before = Held::now();
     seeds::all("faults", 0..count, AT_ONCE, run::run, || before.is_all_there_is())
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::channel;
 use std::time::Duration;
-use std::{fs, io, mem};
+use std::{fs, io};
 
 use dataserver_adapter::Receipt;
 use dataserver_core::{Direction, Key, StartPacket};
@@ -39,17 +39,15 @@ fn see(plan: &Plan, bytes: &[u8]) -> Seen {
     };
 
     let setup = Setup::new().config(at_server).on(packet, server).on(OTHER, [Do::ReadToEnd]);
-    let mut server = Server::start(plan.server, setup);
+    let server = Server::start(plan.server, setup);
     let relay = Relay::start(server.address, plan.orders.clone());
     let (adapter, address) = (plan.client, relay.address);
     let client = spawn(move || adapter.client(address, packet, at_client, &client)).soon();
     let passed = relay.passed();
     still_serves(&server, plan.client);
-    let outcomes = mem::replace(&mut server.outcomes, channel().1);
     server.stop(LONG);
-    server.ends();
+    let server = outcome(server.ends(), packet);
 
-    let server = outcome(outcomes.try_iter().collect(), packet);
     let stored = told.try_iter().next().map(|read| match plan.stores_in_a_file() {
         true => fs::read(target.path()).expect("a file"),
         false => read,
