@@ -13,6 +13,7 @@
 
 mod adapter;
 pub mod adapters;
+pub mod crossing;
 pub mod kernel;
 mod orders;
 mod patience;
@@ -27,6 +28,7 @@ mod things;
 pub use adapter::{Adapter, Any, Carrier, Outcome, Report, Running, Setup, adapter};
 pub use adapters::smol::Smol;
 pub use adapters::std::Std;
+pub use crossing::Crossing;
 pub use orders::{Act, At, Fault, Orders, Way};
 pub use patience::{PATIENCE, Soon, eventually, spawn};
 pub use process::Process;
@@ -34,7 +36,7 @@ pub use raw::{End, Raw, RawListener, start, start_for};
 pub use relay::{Passed, Relay, Stream};
 pub use script::{Do, Gate, Source};
 pub use server::Server;
-pub use things::{KEY, TempFile, cause, get, object, patient, put, reset, with};
+pub use things::{KEY, TempDir, TempFile, cause, get, object, patient, put, reset, with};
 
 /// Tests of scenarios between a server and a client, for each pair of adapters.
 #[macro_export]

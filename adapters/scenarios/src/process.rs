@@ -11,6 +11,7 @@ use dataserver_core::{Entry, Key, StartPacket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::adapter::{Any, Setup, adapter};
+use crate::crossing;
 use crate::kernel;
 use crate::patience::{PATIENCE, Soon};
 use crate::script::{Do, Gate};
@@ -59,11 +60,19 @@ impl Process {
     #[track_caller]
     pub fn told(&self, prefix: &str) -> String {
         loop {
-            let line = self.lines.soon();
-            if let Some(rest) = line.strip_prefix(prefix) {
+            if let Some(rest) = self.line().strip_prefix(prefix) {
                 return rest.into();
             }
         }
+    }
+
+    /// The next line.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
+    pub fn line(&self) -> String {
+        self.lines.soon()
     }
 
     /// The lines that have come since.
@@ -85,13 +94,14 @@ impl Process {
         self.child.id()
     }
 
-    /// Kills it with SIGKILL, and returns when it is dead.
+    /// Kills it with SIGKILL, and returns when it is dead: the lines that it had still told.
     ///
     /// # Panics
     /// It cannot be killed.
-    pub fn kill(mut self) {
+    pub fn kill(mut self) -> Vec<String> {
         self.child.kill().expect("a process");
         self.child.wait().expect("a process");
+        self.lines.iter().collect()
     }
 }
 
@@ -130,7 +140,8 @@ pub mod client {
     pub const UNCOMMITTED_GET: &str = "uncommitted get";
 }
 
-/// The process's end: `serve ADAPTER [DESCRIPTORS [panic]]`, or `client ADAPTER ADDRESS WHAT`.
+/// The process's end: `serve ADAPTER [DESCRIPTORS [panic]]`, `client ADAPTER ADDRESS WHAT`, or `cross`
+/// and what [`Crossing`](crossing::Crossing) makes of the rest.
 ///
 /// A server tells `before THREADS DESCRIPTORS`, then `listening ADDRESS`, and then of each end
 /// `served BYTES` or `failed WHY`. It may open `DESCRIPTORS` more,
@@ -159,6 +170,7 @@ pub fn main() {
             );
             panic!("this process was to be killed: {outcome:?}");
         }
+        ["cross", ref crossing @ ..] => crossing::main(crossing, &told),
         _ => panic!("arguments: {arguments:?}"),
     }
 }

@@ -1,5 +1,6 @@
 //! What an application does with an object, as data: so that every adapter does the same.
 
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -22,6 +23,8 @@ pub enum Do {
     Fail,
     /// Panics.
     Panic,
+    /// Makes the first file last under the name of the second, which is in the same directory.
+    Keep(PathBuf, PathBuf),
     /// Takes no notice of errors from here on.
     IgnoreErrors,
 
@@ -68,6 +71,13 @@ impl Do {
     /// What [`Do::Fail`] returns.
     pub fn failure() -> io::Error {
         io::Error::new(io::ErrorKind::StorageFull, "as the script says")
+    }
+
+    /// Does as [`Do::Keep`] says: what is under a name is whole, and does not go with the power.
+    pub(crate) fn keep(file: &Path, name: &Path) -> io::Result<()> {
+        File::open(file)?.sync_all()?;
+        fs::rename(file, name)?;
+        name.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
     }
 
     /// For an object that goes the other way.

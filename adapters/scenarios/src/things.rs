@@ -75,6 +75,13 @@ pub fn reset<T: Debug>(result: &io::Result<T>) {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
 }
 
+/// A path in the system's directory for such, which nobody else has.
+fn fresh_path() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    env::temp_dir().join(format!("dataserver-{}-{next}", process::id()))
+}
+
 /// A file that goes with its name.
 #[derive(Debug)]
 pub struct TempFile(PathBuf);
@@ -85,9 +92,7 @@ impl TempFile {
     /// # Panics
     /// It cannot be written.
     pub fn new(bytes: &[u8]) -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("dataserver-{}-{next}", process::id()));
+        let path = fresh_path();
         fs::write(&path, bytes).expect("room for a file");
         Self(path)
     }
@@ -101,5 +106,38 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         let _already_gone = fs::remove_file(&self.0);
+    }
+}
+
+/// A directory that goes with all that is in it.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// An empty one.
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn new() -> Self {
+        let path = fresh_path();
+        fs::create_dir(&path).expect("room for a directory");
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Default for TempDir {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _already_gone = fs::remove_dir_all(&self.0);
     }
 }
