@@ -8,6 +8,9 @@
 //! to carry that out on its own objects. No scenario sleeps in hope: each waits for a message, for
 //! bytes, or for what the kernel says of a socket, and gives up after [`PATIENCE`].
 //!
+//! What is random is made from a seed, by [`seeds`]: the faults of a [`Relay`] between the two, and the
+//! moment in which one of a [`Crossing`] is killed.
+//!
 //! To add an adapter: implement [`Adapter`] beside [`Std`], and name it in the three macros below and
 //! in [`adapter`].
 
@@ -15,6 +18,7 @@ mod adapter;
 pub mod adapters;
 pub mod crossing;
 pub mod kernel;
+mod lane;
 mod orders;
 mod patience;
 pub mod process;

@@ -1,16 +1,16 @@
 //! A relay between one client and one server, which does to their connection as it is told.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
 use crate::kernel;
-use crate::orders::{Act, At, Orders, Way};
+use crate::lane::{Lane, Next, State};
+use crate::orders::{Act, Orders};
 use crate::patience::{PATIENCE, Soon, eventually, spawn};
 use crate::raw::{Raw, RawListener};
 
@@ -193,7 +193,13 @@ impl Between {
             .filter_map(|side| Some(PollFd::new(self.sides[*side].as_ref()?, self.awaited(*side))));
         let mut fds: Vec<_> = streams.collect();
         let ready = poll(&mut fds, Some(&timeout)).expect("poll");
-        assert!(ready > 0 || left < PATIENCE, "neither side ends: {:?}", self.lanes);
+        let [to_server, to_client] = &self.lanes;
+        assert!(
+            ready > 0 || left < PATIENCE,
+            "neither side ends, {:?} to the server, {:?} to the client",
+            to_server.state,
+            to_client.state,
+        );
         let events: Vec<_> = fds.iter().map(PollFd::revents).collect();
         for (side, events) in here.into_iter().zip(events) {
             if events.contains(PollFlags::ERR) {
@@ -210,121 +216,5 @@ impl Between {
         events.set(PollFlags::IN, lane_from.reads() && lane_from.buffer.is_empty());
         events.set(PollFlags::OUT, !lane_to.buffer.is_empty() && lane_to.writes());
         events
-    }
-}
-
-/// One way through the relay.
-#[derive(Debug)]
-struct Lane {
-    way: Way,
-    buffer: VecDeque<u8>,
-    passed: Stream,
-    state: State,
-    paused: Option<Instant>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    /// What comes is passed on.
-    Flows,
-    /// Nothing more will come, but not all has been passed on.
-    Drains,
-    /// It has been ended early: what still comes is thrown away.
-    Discards,
-    /// Nothing is read any more.
-    Stalls,
-    /// The source has ended, and the other side knows.
-    Ended,
-}
-
-enum Next {
-    Nothing,
-    Read,
-    Write(usize),
-    Act(Act),
-    End,
-}
-
-impl Lane {
-    fn new(way: Way) -> Self {
-        let (buffer, passed) = Default::default();
-        Self { way, buffer, passed, state: State::Flows, paused: None }
-    }
-
-    fn next(&mut self) -> Next {
-        let at = self.passed.bytes.len() as u64;
-        match self.state {
-            State::Stalls | State::Ended => return Next::Nothing,
-            State::Discards => return Next::Read,
-            State::Flows | State::Drains => {}
-        }
-        if let Some(fault) = self.way.fault.take_if(|fault| fault.at == At::Byte(at)) {
-            return Next::Act(fault.act);
-        }
-        if let Some((_, pause)) = self.way.pauses.front().copied().filter(|(byte, _)| *byte <= at) {
-            self.way.pauses.pop_front();
-            self.paused = Some(Instant::now() + pause);
-        }
-        if self.pause_left().is_some() {
-            return Next::Nothing;
-        }
-        if !self.buffer.is_empty() {
-            return Next::Write(self.piece(at));
-        }
-        if self.state == State::Flows {
-            return Next::Read;
-        }
-        match self.way.fault.take() {
-            Some(fault) => Next::Act(fault.act),
-            None => Next::End,
-        }
-    }
-
-    /// How long the next piece is: up to where the orders say so, or something is to happen.
-    fn piece(&self, at: u64) -> usize {
-        let pause = self.way.pauses.front().map(|(byte, _)| *byte);
-        let fault = self.way.fault.as_ref().and_then(|fault| match fault.at {
-            At::Byte(byte) => Some(byte),
-            At::End => None,
-        });
-        let marks = [pause, fault].into_iter().flatten().filter(|mark| *mark > at);
-        let mark = marks.min().map_or(usize::MAX, |mark| (mark - at) as usize);
-        let piece = self.way.pieces.front().copied().unwrap_or(usize::MAX);
-        piece.min(mark).min(self.buffer.len()).min(16 * 1024)
-    }
-
-    /// How long it will not go on.
-    fn pause_left(&self) -> Option<Duration> {
-        let left = self.paused?.saturating_duration_since(Instant::now());
-        Some(left).filter(|left| !left.is_zero())
-    }
-
-    fn reads(&self) -> bool {
-        matches!(self.state, State::Flows | State::Discards)
-    }
-
-    fn writes(&self) -> bool {
-        matches!(self.state, State::Flows | State::Drains) && self.pause_left().is_none()
-    }
-
-    /// The source has sent this, or ended.
-    fn take(&mut self, bytes: &[u8]) {
-        match (&self.state, bytes) {
-            (State::Flows, []) => self.state = State::Drains,
-            (State::Discards, []) => self.state = State::Ended,
-            (State::Flows, bytes) => self.buffer.extend(bytes),
-            _ => {}
-        }
-    }
-
-    /// So many bytes have been passed on.
-    fn passed(&mut self, n: usize) {
-        self.passed.bytes.extend(self.buffer.drain(..n));
-        if let Some(left) = self.way.pieces.front_mut() {
-            *left -= n;
-            if *left == 0 {
-                self.way.pieces.pop_front();
-            }
-        }
     }
 }

@@ -11,7 +11,7 @@ use dataserver_scenarios::seeds::{self, Counts};
 const AT_ONCE: usize = 8;
 
 fn runs(count: u64) -> Counts {
-    seeds::all("crash", 0..count, AT_ONCE, run::run, || {})
+    seeds::all("crash", 0..count, AT_ONCE, run::run, |_| {})
 }
 
 #[test]

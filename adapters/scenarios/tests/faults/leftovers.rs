@@ -27,11 +27,11 @@ impl Held {
 
     /// Behind a batch: nothing more than then. A thread that has been joined may take a moment to be gone.
     #[track_caller]
-    pub(crate) fn is_all_there_is(&mut self) {
-        at_most(self.threads, "threads", kernel::threads);
-        at_most(self.descriptors, "descriptors", kernel::descriptors);
+    pub(crate) fn is_all_there_is(&mut self, repeat: &str) {
+        at_most(self.threads, "threads", kernel::threads, repeat);
+        at_most(self.descriptors, "descriptors", kernel::descriptors, repeat);
         let heap_then = *self.heap.get_or_insert_with(heap);
-        at_most(heap_then + SLACK, "bytes", heap);
+        at_most(heap_then + SLACK, "bytes", heap, repeat);
     }
 }
 
@@ -41,7 +41,7 @@ fn heap() -> usize {
 }
 
 #[track_caller]
-fn at_most(limit: usize, what: &str, count: impl Fn() -> usize) {
+fn at_most(limit: usize, what: &str, count: impl Fn() -> usize, repeat: &str) {
     let is = count();
-    eventually(&format!("at most {limit} {what}, not {is}"), || count() <= limit);
+    eventually(&format!("at most {limit} {what}, not {is}\n{repeat}"), || count() <= limit);
 }

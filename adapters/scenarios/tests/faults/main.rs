@@ -25,7 +25,7 @@ fn runs(count: u64) -> Counts {
     // What a process sets up once, it may keep: for each pair of adapters, in both directions.
     run::warm_up();
     let mut before = Held::now();
-    seeds::all("faults", 0..count, AT_ONCE, run::run, || before.is_all_there_is())
+    seeds::all("faults", 0..count, AT_ONCE, run::run, |repeat| before.is_all_there_is(repeat))
 }
 
 #[test]
