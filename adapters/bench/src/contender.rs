@@ -42,6 +42,12 @@ pub trait Contender: Sync {
     ) -> io::Result<u64> {
         crowd_of_threads(at_once, Instant::now() + time, || self.transfer(address, job))
     }
+
+    /// Bare sockets on the same runtime, where that is more than the system's: what of the distance
+    /// to bare sockets is the runtime's.
+    fn runtime(&self) -> Option<&dyn Contender> {
+        None
+    }
 }
 
 /// Threads that each do one transfer after the other, until the end of the time. How many they did.

@@ -120,7 +120,8 @@ fn parse<'a>(ours: &'a dyn Contender, words: &[String]) -> io::Result<(&'a dyn C
     let (name, job) = words.split_first().ok_or_else(unknown)?;
     let job = Job::from_words(job).ok_or_else(unknown)?;
     let bare = Bare::ALL.iter().map(|bare| bare as &dyn Contender);
-    let mut named = iter::once(ours).chain(bare).filter(|contender| contender.name() == *name);
+    let all = iter::once(ours).chain(ours.runtime()).chain(bare);
+    let mut named = all.filter(|contender| contender.name() == *name);
     Ok((named.next().ok_or_else(unknown)?, job))
 }
 

@@ -48,13 +48,14 @@ pub(crate) fn rows(ours: &dyn Contender, report: &mut Report, effort: Effort) ->
             let bare = |bare| Pair::both(bare, job.clone());
             let bare = best(3, STRUCTURES.iter().map(|it| bare(it)).collect(), &crowd)?;
             let baseline = bare.server.name();
-            let pairs = [
+            let mut pairs = vec![
                 Pair::both(ours, job.clone()),
-                Pair { server: ours, client: bare.client, job },
+                Pair { server: ours, client: bare.client, job: job.clone() },
                 bare,
             ];
+            pairs.extend(ours.runtime().map(|runtime| Pair::both(runtime, job)));
             let measured = measure(effort.rounds, &pairs, &crowd)?;
-            let [both, server, bare] = &measured[..] else { continue };
+            let [both, server, bare, runtime @ ..] = &measured[..] else { continue };
             let what = format!("{direction}, {at_once} at a time");
             let row = |what, unit, ours, theirs, target| Row {
                 what,
@@ -70,6 +71,16 @@ pub(crate) fn rows(ours: &dyn Contender, report: &mut Report, effort: Effort) ->
             };
             report.add(rate(format!("{what}, both sides"), both));
             report.add(rate(format!("{what}, server"), server));
+            for runtime in runtime {
+                report.add(Row {
+                    what: format!("{what}, both sides"),
+                    baseline: pairs[3].server.name(),
+                    unit: "a second",
+                    ours: both.rate.clone(),
+                    theirs: runtime.rate.clone(),
+                    target: Target::None,
+                });
+            }
             let cpu = |it: &super::Measured| it.server(|cpu| cpu.total() * 1e6);
             let what = format!("{what}, server");
             report.add(row(what, "CPU us each", cpu(server), cpu(bare), Target::None));

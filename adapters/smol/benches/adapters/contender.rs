@@ -1,31 +1,21 @@
-//! The async adapter against bare sockets.
-//!
-//! `cargo bench -p dataserver-smol --bench adapters`, and `-- small idle` for only those; quickly,
-//! and to no effect, with `BENCH_QUICK=1`.
+//! The async adapter, as it is measured.
 
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dataserver_bench::measure::Effort;
-use dataserver_bench::report::Report;
-use dataserver_bench::{Contender, End, Job, rows, serving};
+use dataserver_bench::{Contender, End, Job};
 use dataserver_smol::{Client, Direction, Entry, Receiver, Sender, Server};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use smol::Executor;
 
-fn main() -> io::Result<()> {
-    serving::obey(&Smol)?;
-    let effort = Effort::from_env();
-    let mut report = Report::new("smol", effort.rounds);
-    rows::all(&Smol, &mut report, effort)?;
-    report.finish()
-}
+use crate::bare::BareAsync;
+use crate::crowd::crowd;
 
 /// On an executor with one thread, which also waits for sockets.
-struct Smol;
+pub(crate) struct Smol;
 
 impl Contender for Smol {
     fn name(&self) -> String {
@@ -62,25 +52,11 @@ impl Contender for Smol {
         at_once: usize,
         time: Duration,
     ) -> io::Result<u64> {
-        let end = Instant::now() + time;
-        let executor = Executor::new();
-        let client = async || {
-            let mut done = 0;
-            while Instant::now() < end {
-                transfer(address, job).await?;
-                done += 1;
-            }
-            io::Result::Ok(done)
-        };
-        let clients: Vec<_> = (0..at_once).map(|_| executor.spawn(client())).collect();
-        let all = async {
-            let mut done = 0;
-            for client in clients {
-                done += client.await?;
-            }
-            Ok(done)
-        };
-        async_io::block_on(executor.run(all))
+        crowd(at_once, time, async || transfer(address, job).await)
+    }
+
+    fn runtime(&self) -> Option<&dyn Contender> {
+        Some(&BareAsync)
     }
 }
 
