@@ -86,6 +86,9 @@ impl Driver {
                     let n =
                         ready!(self.poll_write(cx, &[IoSlice::new(packet), IoSlice::new(object)]));
                     self.connection.advance(n);
+                    if payload == 0 {
+                        self.streak = TURN; // the object takes the peer a while
+                    }
                 }
                 (Step::Receive { max }, Want::Receive(buffer)) => {
                     let max = max.min(buffer.len());
@@ -129,6 +132,7 @@ impl Driver {
                         };
                         if ready!(self.poll_attempt(cx, close)).is_some() {
                             self.connection.shut_down();
+                            self.streak = TURN; // what follows takes the peer a while
                         }
                     }
                     Err(error) => self.fail(error),
