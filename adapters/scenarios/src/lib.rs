@@ -11,6 +11,9 @@
 //! What is random is made from a seed, by [`seeds`]: the faults of a [`Relay`] between the two, and the
 //! moment in which one of a [`Crossing`] is killed.
 //!
+//! What takes long stands there with an `#[ignore = "long: …"]` before its name, and shows its figures
+//! under `--ignored --nocapture`.
+//!
 //! To add an adapter: implement [`Adapter`] beside [`Std`], and name it in the three macros below and
 //! in [`adapter`].
 
@@ -45,21 +48,25 @@ pub use things::{KEY, TempDir, TempFile, cause, get, object, patient, put, reset
 /// Tests of scenarios between a server and a client, for each pair of adapters.
 #[macro_export]
 macro_rules! pairs {
-    ($($scenario:ident),* $(,)?) => {$(
+    ($($(#[$attribute:meta])* $scenario:ident),* $(,)?) => {$(
         mod $scenario {
             #[test]
+            $(#[$attribute])*
             fn std_std() {
                 super::$scenario(&$crate::Std, &$crate::Std);
             }
             #[test]
+            $(#[$attribute])*
             fn std_smol() {
                 super::$scenario(&$crate::Std, &$crate::Smol);
             }
             #[test]
+            $(#[$attribute])*
             fn smol_std() {
                 super::$scenario(&$crate::Smol, &$crate::Std);
             }
             #[test]
+            $(#[$attribute])*
             fn smol_smol() {
                 super::$scenario(&$crate::Smol, &$crate::Smol);
             }
@@ -70,13 +77,15 @@ macro_rules! pairs {
 /// Tests of scenarios between a server and a raw client, for each adapter.
 #[macro_export]
 macro_rules! servers {
-    ($($scenario:ident),* $(,)?) => {$(
+    ($($(#[$attribute:meta])* $scenario:ident),* $(,)?) => {$(
         mod $scenario {
             #[test]
+            $(#[$attribute])*
             fn std_server() {
                 super::$scenario(&$crate::Std);
             }
             #[test]
+            $(#[$attribute])*
             fn smol_server() {
                 super::$scenario(&$crate::Smol);
             }
@@ -87,13 +96,15 @@ macro_rules! servers {
 /// Tests of scenarios between a raw server and a client, for each adapter.
 #[macro_export]
 macro_rules! clients {
-    ($($scenario:ident),* $(,)?) => {$(
+    ($($(#[$attribute:meta])* $scenario:ident),* $(,)?) => {$(
         mod $scenario {
             #[test]
+            $(#[$attribute])*
             fn std_client() {
                 super::$scenario(&$crate::Std);
             }
             #[test]
+            $(#[$attribute])*
             fn smol_client() {
                 super::$scenario(&$crate::Smol);
             }
