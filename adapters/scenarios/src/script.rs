@@ -51,6 +51,8 @@ pub enum Do {
     SendFile(PathBuf),
     /// Leaving: `send_reader`.
     SendReader(Source),
+    /// Leaving: `send_reader` with a file.
+    SendByReading(PathBuf),
     /// Leaving: asks for the receipt.
     Finish,
 }

@@ -294,6 +294,10 @@ impl Sender {
     ///
     /// Where this future is dropped, some of it has been sent.
     ///
+    /// It must not change meanwhile: the system may send pages of it as they are when they leave, and
+    /// not as they were when they were counted (sendfile(2)). One that has shrunk or grown fails
+    /// against a declared size.
+    ///
     /// # Errors
     /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
     ///

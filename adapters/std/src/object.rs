@@ -257,6 +257,10 @@ impl Sender {
     /// Sends a file from its cursor to its end, and waits for the receipt. A regular file: reading
     /// one does not wait. For anything else there is [`send_reader`](Self::send_reader).
     ///
+    /// It must not change meanwhile: the system may send pages of it as they are when they leave, and
+    /// not as they were when they were counted (sendfile(2)). One that has shrunk or grown fails
+    /// against a declared size.
+    ///
     /// # Errors
     /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
     ///

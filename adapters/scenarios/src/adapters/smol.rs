@@ -200,6 +200,10 @@ async fn send(object: &mut Sender, script: &[Do]) -> io::Result<Outcome> {
             Do::SendReader(source) => {
                 object.send_reader(AssertAsync::new(source.clone())).await.map(&mut got)
             }
+            Do::SendByReading(path) => match File::open(path) {
+                Ok(file) => object.send_reader(AssertAsync::new(file)).await.map(&mut got),
+                Err(error) => Err(error),
+            },
             Do::Finish => object.finish().await.map(&mut got),
             Do::IgnoreErrors => {
                 ignore = true;

@@ -177,6 +177,9 @@ fn send(object: &mut Sender, script: &[Do]) -> io::Result<Outcome> {
                 File::open(path).and_then(|file| object.send_file(&file)).map(&mut got)
             }
             Do::SendReader(source) => object.send_reader(source.clone()).map(&mut got),
+            Do::SendByReading(path) => {
+                File::open(path).and_then(|file| object.send_reader(file)).map(&mut got)
+            }
             Do::Finish => object.finish().map(&mut got),
             Do::IgnoreErrors => {
                 ignore = true;
