@@ -84,6 +84,19 @@ pub fn cpu_time(process: u32) -> u64 {
     fields.map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }
 
+/// How much memory a process has in use, in KiB, and how many threads.
+///
+/// # Panics
+/// There is no such process.
+pub fn resident_and_threads(process: u32) -> (u64, u64) {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a process");
+    let number = |name| {
+        let field = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
+        field.trim_end_matches(" kB").trim().parse().expect("a number")
+    };
+    (number("VmRSS:"), number("Threads:"))
+}
+
 /// How often the threads of a process have gone to sleep, but for those of the `blocking` crate's
 /// pool: since its version 1.7 they wake up twice a second for ever, once a name was looked up.
 ///

@@ -20,6 +20,7 @@
 mod adapter;
 pub mod adapters;
 pub mod crossing;
+mod crowd;
 pub mod kernel;
 mod lane;
 mod orders;
@@ -37,6 +38,7 @@ pub use adapters::smol::Smol;
 pub use adapters::std::Std;
 pub use crossing::Crossing;
 pub use orders::{Act, At, Fault, Orders, Way};
+pub use crowd::Crowd;
 pub use patience::{PATIENCE, Soon, eventually, spawn};
 pub use process::Process;
 pub use raw::{End, Raw, RawListener, start, start_for};

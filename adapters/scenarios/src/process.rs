@@ -1,5 +1,5 @@
-//! Processes: one to be killed, one whose threads and descriptors are counted, one that runs out of
-//! descriptors. They talk with the scenario in lines.
+//! Processes: one to be killed, one whose threads, descriptors and memory are counted, one that runs
+//! out of descriptors, or meets signals. They talk with the scenario in lines.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -7,11 +7,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 use std::{env, thread};
 
-use dataserver_core::{Entry, Key, StartPacket};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use dataserver_core::{Config, Entry, Key, StartPacket};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::adapter::{Any, Setup, adapter};
 use crate::crossing;
+use crate::crowd;
 use crate::kernel;
 use crate::patience::{PATIENCE, Soon};
 use crate::script::{Do, Gate};
@@ -94,6 +95,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Which process it is, to send it signals.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Kills it with SIGKILL, and returns when it is dead: the lines that it had still told.
     ///
     /// # Panics
@@ -124,6 +130,12 @@ pub mod entry {
     pub const GET: &str = "get";
     /// A get that never ends.
     pub const ENDLESS_GET: &str = "endless get";
+    /// A put to a disk that is full.
+    pub const FULL_DISK_PUT: &str = "full disk put";
+    /// A put that panics when it has begun.
+    pub const PANICKING_PUT: &str = "panicking put";
+    /// A get that panics when some has left.
+    pub const PANICKING_GET: &str = "panicking get";
 }
 
 /// What a client process does: each tells how far it came, and then waits for ever.
@@ -140,26 +152,27 @@ pub mod client {
     pub const UNCOMMITTED_GET: &str = "uncommitted get";
 }
 
-/// The process's end: `serve ADAPTER [DESCRIPTORS [panic]]`, `client ADAPTER ADDRESS WHAT`, or `cross`
-/// and what [`Crossing`](crossing::Crossing) makes of the rest.
+/// The process's end: `serve ADAPTER [OPTION]…`, `client ADAPTER ADDRESS WHAT`, `cross` and what
+/// [`Crossing`](crossing::Crossing) makes of the rest, or what [`Crowd`](crate::Crowd) says.
 ///
 /// A server tells `before THREADS DESCRIPTORS`, then `listening ADDRESS`, and then of each end
-/// `served BYTES` or `failed WHY`. It may open `DESCRIPTORS` more,
-/// and may panic behind each report. It hears `count`, and tells
-/// `descriptors N more` than when it began to listen; `stop MILLISECONDS`; and `end`, and tells
-/// `after THREADS DESCRIPTORS`.
+/// `served BYTES` or `failed WHY`, unless it is to be quiet. [`Options`] are its options. It hears
+/// `count`, and tells `descriptors N more` than when it began to listen, and `heap BYTES`; `stop
+/// MILLISECONDS`; and `end`, and tells `after THREADS DESCRIPTORS`. How much there is on the heap, only
+/// the program can know.
 ///
 /// # Panics
 /// The arguments are others.
-pub fn main() {
+pub fn main(heap: fn() -> usize) {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     let (told, telling) = mpsc::channel::<Vec<u8>>();
     thread::spawn(move || telling.iter().for_each(|read| println!("told {}", read.len())));
     match arguments[..] {
-        ["serve", server] => serve(adapter(server), None, false, &told),
-        ["serve", server, more] => serve(adapter(server), more.parse().ok(), false, &told),
-        ["serve", server, more, "panic"] => serve(adapter(server), more.parse().ok(), true, &told),
+        ["serve", server, ref options @ ..] => {
+            serve(adapter(server), &Options::of(options), &told, heap);
+        }
+        ["crowd", address, idle, dripping] => crowd::main(address, idle, dripping),
         ["client", client, address, what] => {
             let (packet, script) = client_script(what, &told);
             let outcome = adapter(client).client(
@@ -188,7 +201,40 @@ fn client_script(what: &str, told: &Sender<Vec<u8>>) -> (StartPacket, Vec<Do>) {
     (packet, [&[first], &stall[..]].concat())
 }
 
-fn serve(server: Any, descriptors: Option<u64>, panics: bool, told: &Sender<Vec<u8>>) {
+/// What a server process is to be, beside its adapter.
+#[derive(Debug, Default)]
+struct Options {
+    /// `descriptors=N`: how many it may open beside those that it has when it begins to listen. As
+    /// many as the system lets it otherwise.
+    descriptors: Option<u64>,
+    /// `connections=N`: how many it serves at once.
+    connections: Option<usize>,
+    /// `impatient`: with the timeouts that a server has unless told otherwise.
+    impatient: bool,
+    /// `panic`: behind each report.
+    panics: bool,
+    /// `quiet`: tells of no end.
+    quiet: bool,
+}
+
+impl Options {
+    fn of(words: &[&str]) -> Self {
+        let mut options = Self::default();
+        for word in words {
+            match word.split_once('=').unwrap_or((word, "")) {
+                ("descriptors", n) => options.descriptors = Some(n.parse().expect("a number")),
+                ("connections", n) => options.connections = Some(n.parse().expect("a number")),
+                ("impatient", _) => options.impatient = true,
+                ("panic", _) => options.panics = true,
+                ("quiet", _) => options.quiet = true,
+                _ => panic!("no option: {word}"),
+            }
+        }
+        options
+    }
+}
+
+fn serve(server: Any, options: &Options, told: &Sender<Vec<u8>>, heap: fn() -> usize) {
     // What an adapter sets up once for a process, it may keep: so it is asked for here.
     let first = Server::start(server, Setup::new().on(put(None), [Do::ReadToEnd]));
     let sent = server.client(first.address, put(None), patient(), &[Do::Send(object(10))]);
@@ -198,32 +244,10 @@ fn serve(server: Any, descriptors: Option<u64>, panics: bool, told: &Sender<Vec<
     let before = settled(|_| false);
     println!("before {} {}", before.0, before.1);
 
-    let tell = Do::Tell(told.clone());
-    let never = Do::Wait(Gate::new());
-    let any_put = |name| Entry::any_size(StartPacket::put(Key::from_name(name)), u64::MAX);
-    let any_get = |name| Entry::any_size(StartPacket::get(Key::from_name(name)), u64::MAX);
-    let setup = Setup::new()
-        .on(any_put(entry::PUT), [Do::Read(5), tell.clone(), Do::Discard(1 << 16)])
-        .on(any_put(entry::UNCOMMITTED_PUT), [Do::ReadToEnd, tell.clone(), never.clone()])
-        .on(any_get(entry::STALLED_GET), [Do::Write(object(1000)), tell, never])
-        .on(any_get(entry::GET), [Do::Send(object(1000))])
-        .on(any_get(entry::ENDLESS_GET), [Do::WriteForever(object(1 << 16))])
-        .report(move |outcome| {
-            match outcome {
-                Ok(receipt) => println!("served {}", receipt.bytes),
-                Err(error) => println!("failed {error}"),
-            }
-            assert!(!panics, "as the arguments say");
-        });
-    let server = Server::start(server, setup);
-    if let Some(more) = descriptors {
-        let open = kernel::descriptors() as u64 - 1; // one was for asking
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        let limit = Rlimit { current: Some(open + more), maximum };
-        setrlimit(Resource::Nofile, limit).expect("a lower limit");
-    }
+    let server = server.serve(setup(options, told)); // a `Server` would keep every outcome
+    limit_descriptors(options.descriptors);
     let idle = kernel::descriptors();
-    println!("listening {}", server.address);
+    println!("listening {}", server.address());
 
     for line in io::stdin().lines().map_while(Result::ok) {
         match line.split_once(' ') {
@@ -233,13 +257,55 @@ fn serve(server: Any, descriptors: Option<u64>, panics: bool, told: &Sender<Vec<
             _ if line == "count" => {
                 let now = settled(|(_, descriptors)| descriptors == idle).1;
                 println!("descriptors {} more", now.saturating_sub(idle));
+                println!("heap {}", heap());
             }
             _ => break,
         }
     }
-    server.ends();
+    server.join().expect("an end without an error");
     let after = settled(|now| now == before);
     println!("after {} {}", after.0, after.1);
+}
+
+fn setup(options: &Options, told: &Sender<Vec<u8>>) -> Setup {
+    let tell = Do::Tell(told.clone());
+    let never = Do::Wait(Gate::new());
+    let any_put = |name| Entry::any_size(StartPacket::put(Key::from_name(name)), u64::MAX);
+    let any_get = |name| Entry::any_size(StartPacket::get(Key::from_name(name)), u64::MAX);
+    let (panics, quiet) = (options.panics, options.quiet);
+    let begun = if quiet { Do::Read(0) } else { tell.clone() };
+    let mut setup = Setup::new()
+        .on(any_put(entry::PUT), [Do::Read(5), begun, Do::Discard(1 << 16)])
+        .on(any_put(entry::UNCOMMITTED_PUT), [Do::ReadToEnd, tell.clone(), never.clone()])
+        .on(any_put(entry::FULL_DISK_PUT), [Do::ReceiveFile("/dev/full".into())])
+        .on(any_put(entry::PANICKING_PUT), [Do::Read(5), Do::Panic])
+        .on(any_get(entry::STALLED_GET), [Do::Write(object(1000)), tell, never])
+        .on(any_get(entry::GET), [Do::Send(object(1000))])
+        .on(any_get(entry::ENDLESS_GET), [Do::WriteForever(object(1 << 16))])
+        .on(any_get(entry::PANICKING_GET), [Do::Write(object(5)), Do::Panic])
+        .report(move |outcome| {
+            match outcome {
+                _ if quiet => {}
+                Ok(receipt) => println!("served {}", receipt.bytes),
+                Err(error) => println!("failed {error}"),
+            }
+            assert!(!panics, "as the arguments say");
+        });
+    if let Some(max) = options.connections {
+        setup = setup.max_connections(max);
+    }
+    if options.impatient {
+        setup = setup.config(Config::default());
+    }
+    setup
+}
+
+/// So many more than there are now, or as many as the system has.
+pub(crate) fn limit_descriptors(more: Option<u64>) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let open = kernel::descriptors() as u64 - 1; // one was for asking
+    let current = more.map_or(maximum, |more| Some(open + more));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("a limit within the maximum");
 }
 
 /// How many threads and descriptors there are, when they are as wanted, or no longer change: a thread

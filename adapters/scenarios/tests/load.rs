@@ -141,7 +141,7 @@ const NO_DESCRIPTOR: &str = "failed cannot take a connection for now: ";
 /// More clients than a process of its own has descriptors for: they wait, it neither spins nor fills
 /// the log, and it serves them all when there are descriptors again.
 fn descriptors_run_out(server: Any) {
-    let (process, address) = Process::server(PROGRAM, server, &["5"]);
+    let (process, address) = Process::server(PROGRAM, server, &["descriptors=5"]);
     let mut clients = many(address);
     process.told(NO_DESCRIPTOR);
 
@@ -169,7 +169,7 @@ fn descriptors_run_out(server: Any) {
 
 /// A program whose log fails at that very moment goes on all the same.
 fn panic_of_the_report_when_descriptors_run_out(server: Any) {
-    let (mut process, address) = Process::server(PROGRAM, server, &["5", "panic"]);
+    let (mut process, address) = Process::server(PROGRAM, server, &["descriptors=5", "panic"]);
     let mut clients = many(address);
     process.told(NO_DESCRIPTOR);
     for client in &mut clients {
