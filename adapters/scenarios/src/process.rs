@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, panic, thread};
 
 use dataserver_core::{Config, Entry, Key, StartPacket};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
@@ -14,7 +14,7 @@ use crate::adapter::{Any, Setup, adapter};
 use crate::crossing;
 use crate::crowd;
 use crate::kernel;
-use crate::patience::{PATIENCE, Soon};
+use crate::patience::{PATIENCE, Soon, eventually};
 use crate::script::{Do, Gate};
 use crate::server::Server;
 use crate::things::{get, object, patient, put};
@@ -88,6 +88,25 @@ impl Process {
     pub fn say(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().expect("a pipe");
         writeln!(input, "{line}").expect("a process that listens");
+    }
+
+    /// What a server holds on its heap, in bytes, when its connections are gone: the descriptors of
+    /// all of them are back, and so are their threads.
+    ///
+    /// # Panics
+    /// They are not.
+    #[track_caller]
+    pub fn at_rest(&mut self) -> u64 {
+        // The most threads that an adapter keeps for later.
+        let kept = 16 * thread::available_parallelism().map_or(1, usize::from) as u64;
+        let mut heap = String::new();
+        eventually("descriptors and threads are back", || {
+            self.say("count");
+            let descriptors = self.told("descriptors ");
+            heap = self.told("heap ");
+            descriptors == "0 more" && kernel::resident_and_threads(self.id()).1 <= kept
+        });
+        heap.parse().expect("a number")
     }
 
     /// Which process it is.
@@ -213,7 +232,7 @@ struct Options {
     impatient: bool,
     /// `panic`: behind each report.
     panics: bool,
-    /// `quiet`: tells of no end.
+    /// `quiet`: tells of no end, and of no panic.
     quiet: bool,
 }
 
@@ -244,6 +263,9 @@ fn serve(server: Any, options: &Options, told: &Sender<Vec<u8>>, heap: fn() -> u
     let before = settled(|_| false);
     println!("before {} {}", before.0, before.1);
 
+    if options.quiet {
+        panic::set_hook(Box::new(|_| {}));
+    }
     let server = server.serve(setup(options, told)); // a `Server` would keep every outcome
     limit_descriptors(options.descriptors);
     let idle = kernel::descriptors();

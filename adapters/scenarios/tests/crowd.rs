@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use dataserver_core::{Key, StartPacket};
 use dataserver_scenarios::process::entry;
-use dataserver_scenarios::{Any, Crowd, Do, Process, eventually, kernel, pairs, patient, servers};
+use dataserver_scenarios::{Any, Crowd, Do, Process, kernel, pairs, patient, servers};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_scenario-process");
 
@@ -85,24 +85,6 @@ fn one_phase(_: usize, begun: Instant) -> bool {
     begun.elapsed() < PHASE
 }
 
-/// What a server holds on its heap, in bytes, when its connections are gone: the descriptors of all of
-/// them are back, and so are their threads.
-fn at_rest(process: &mut Process) -> u64 {
-    let mut heap = String::new();
-    eventually("every descriptor is back", || {
-        process.say("count");
-        let descriptors = process.told("descriptors ");
-        heap = process.told("heap ");
-        descriptors == "0 more" && kernel::resident_and_threads(process.id()).1 <= kept()
-    });
-    heap.parse().expect("a number")
-}
-
-/// The most threads that an adapter keeps for later.
-fn kept() -> u64 {
-    16 * thread::available_parallelism().map_or(1, usize::from) as u64
-}
-
 fn nobody_is_kept_out(server: Any, client: Any) {
     let (mut process, address) = Process::server(PROGRAM, server, &[ROOM, "quiet"]);
     let [first, second] = [(); 2].map(|()| {
@@ -111,7 +93,7 @@ fn nobody_is_kept_out(server: Any, client: Any) {
         let honest = Honest::work(client, address, ten_rounds);
         assert_eq!(honest.rounds, 10 * HONEST, "{:?}", honest.failures);
         drop(crowd);
-        at_rest(&mut process)
+        process.at_rest()
     });
     assert!(
         second <= first + MARGIN,
@@ -135,14 +117,14 @@ fn twelve_thousand(server: Any, options: &[&str]) {
     let (mut process, address) = Process::server(PROGRAM, server, options);
     let alone = Honest::work(server, address, one_phase);
     alone.show("alone");
-    let untouched = at_rest(&mut process);
+    let untouched = process.at_rest();
     let gather = || {
         let crowd = Crowd::gather(PROGRAM, address, 10_000, 2_000);
         crowd.is_there();
         crowd
     };
     drop(gather());
-    let first = at_rest(&mut process);
+    let first = process.at_rest();
 
     let crowd = gather();
     let cpu = || [process.id(), crowd.id()].map(kernel::cpu_time);
@@ -158,7 +140,7 @@ fn twelve_thousand(server: Any, options: &[&str]) {
     );
     let (meanwhile, threads) = kernel::resident_and_threads(process.id());
     drop(crowd);
-    let second = at_rest(&mut process);
+    let second = process.at_rest();
     let again = Honest::work(server, address, one_phase);
     again.show("alone again");
 
@@ -182,7 +164,7 @@ fn more_than_there_is_room_for(server: Any) {
     beside.show("beside 12,000");
     println!("the first failure: {:?}", beside.failures.first());
     drop(crowd);
-    at_rest(&mut process);
+    process.at_rest();
     Honest::work(server, address, one_phase).show("alone again");
 }
 
