@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::net::netlink::SOCK_DIAG;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketType};
+use rustix::process::Pid;
 
 /// The queues of one end of a TCP connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,16 @@ pub fn queues(local: SocketAddr, remote: SocketAddr) -> Option<Queues> {
 /// There is no `/proc`.
 pub fn threads() -> usize {
     fs::read_dir("/proc/self/task").expect("a kernel with /proc").count()
+}
+
+/// The threads of a process.
+///
+/// # Panics
+/// There is no such process.
+pub fn threads_of(process: u32) -> Vec<Pid> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("a process");
+    let names = tasks.filter_map(|task| task.ok()?.file_name().into_string().ok());
+    names.filter_map(|name| Pid::from_raw(name.parse().ok()?)).collect()
 }
 
 /// How many descriptors this process has open, one for asking included.

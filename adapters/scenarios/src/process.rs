@@ -2,13 +2,19 @@
 //! out of descriptors, or meets signals. They talk with the scenario in lines.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 use std::{env, panic, thread};
 
 use dataserver_core::{Config, Entry, Key, StartPacket};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use signal_hook::consts::{SIGPIPE, SIGUSR1};
+use signal_hook::flag;
 
 use crate::adapter::{Any, Setup, adapter};
 use crate::crossing;
@@ -114,9 +120,21 @@ impl Process {
         self.child.id()
     }
 
-    /// Which process it is, to send it signals.
-    pub fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
+    /// Sends a signal to each of its threads, and then stops and continues it: whatever waits in the
+    /// system is interrupted.
+    ///
+    /// # Panics
+    /// It has ended.
+    pub fn interrupt(&self) {
+        for thread in kernel::threads_of(self.id()) {
+            // Linux prefers the thread of this id, if it is still there.
+            if let Err(errno) = kill_process(thread, Signal::USR1) {
+                assert_eq!(errno, Errno::SRCH);
+            }
+        }
+        for signal in [Signal::STOP, Signal::CONT] {
+            kill_process(Pid::from_child(&self.child), signal).expect("a process");
+        }
     }
 
     /// Kills it with SIGKILL, and returns when it is dead: the lines that it had still told.
@@ -151,6 +169,8 @@ pub mod entry {
     pub const ENDLESS_GET: &str = "endless get";
     /// A put to a disk that is full.
     pub const FULL_DISK_PUT: &str = "full disk put";
+    /// A get of a large file.
+    pub const FILE_GET: &str = "file get";
     /// A put that panics when it has begun.
     pub const PANICKING_PUT: &str = "panicking put";
     /// A get that panics when some has left.
@@ -176,8 +196,8 @@ pub mod client {
 ///
 /// A server tells `before THREADS DESCRIPTORS`, then `listening ADDRESS`, and then of each end
 /// `served BYTES` or `failed WHY`, unless it is to be quiet. [`Options`] are its options. It hears
-/// `count`, and tells `descriptors N more` than when it began to listen, and `heap BYTES`; `stop
-/// MILLISECONDS`; and `end`, and tells `after THREADS DESCRIPTORS`. How much there is on the heap, only
+/// `count`, and tells `descriptors N more` than when it began to listen, `heap BYTES`, and
+/// which signals have come; `stop MILLISECONDS`; and `end`, and tells `after THREADS DESCRIPTORS`. How much there is on the heap, only
 /// the program can know.
 ///
 /// # Panics
@@ -193,6 +213,7 @@ pub fn main(heap: fn() -> usize) {
         }
         ["crowd", address, idle, dripping] => crowd::main(address, idle, dripping),
         ["client", client, address, what] => {
+            caught(SIGUSR1);
             let (packet, script) = client_script(what, &told);
             let outcome = adapter(client).client(
                 address.parse().expect("an address"),
@@ -260,6 +281,8 @@ fn serve(server: Any, options: &Options, told: &Sender<Vec<u8>>, heap: fn() -> u
     sent.expect("a receipt");
     first.stop(PATIENCE);
     first.ends();
+    let interrupted = caught(SIGUSR1);
+    let broken_pipe = caught(SIGPIPE);
     let before = settled(|_| false);
     println!("before {} {}", before.0, before.1);
 
@@ -280,6 +303,8 @@ fn serve(server: Any, options: &Options, told: &Sender<Vec<u8>>, heap: fn() -> u
                 let now = settled(|(_, descriptors)| descriptors == idle).1;
                 println!("descriptors {} more", now.saturating_sub(idle));
                 println!("heap {}", heap());
+                println!("interrupted {}", interrupted.load(Ordering::Relaxed));
+                println!("broken pipe {}", broken_pipe.load(Ordering::Relaxed));
             }
             _ => break,
         }
@@ -304,6 +329,7 @@ fn setup(options: &Options, told: &Sender<Vec<u8>>) -> Setup {
         .on(any_get(entry::STALLED_GET), [Do::Write(object(1000)), tell, never])
         .on(any_get(entry::GET), [Do::Send(object(1000))])
         .on(any_get(entry::ENDLESS_GET), [Do::WriteForever(object(1 << 16))])
+        .on(any_get(entry::FILE_GET), [Do::SendFile(program())])
         .on(any_get(entry::PANICKING_GET), [Do::Write(object(5)), Do::Panic])
         .report(move |outcome| {
             match outcome {
@@ -322,12 +348,24 @@ fn setup(options: &Options, told: &Sender<Vec<u8>>) -> Setup {
     setup
 }
 
+/// A large file that is there.
+pub fn program() -> PathBuf {
+    env::current_exe().expect("a program")
+}
+
 /// So many more than there are now, or as many as the system has.
 pub(crate) fn limit_descriptors(more: Option<u64>) {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let open = kernel::descriptors() as u64 - 1; // one was for asking
     let current = more.map_or(maximum, |more| Some(open + more));
     setrlimit(Resource::Nofile, Rlimit { current, maximum }).expect("a limit within the maximum");
+}
+
+/// Whether this signal has come. It interrupts, and does nothing else.
+fn caught(signal: i32) -> Arc<AtomicBool> {
+    let came = Arc::new(AtomicBool::new(false));
+    flag::register(signal, Arc::clone(&came)).expect("a signal that can be caught");
+    came
 }
 
 /// How many threads and descriptors there are, when they are as wanted, or no longer change: a thread

@@ -261,6 +261,9 @@ impl Sender {
     /// not as they were when they were counted (sendfile(2)). One that has shrunk or grown fails
     /// against a declared size.
     ///
+    /// A peer that is gone raises SIGPIPE here: sendfile(2) knows no other way. Rust's runtime has a
+    /// program ignore it; one that has changed that, or has no such runtime, must see to it.
+    ///
     /// # Errors
     /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
     ///
