@@ -83,6 +83,11 @@ pub enum Error {
         /// Why not.
         source: Arc<io::Error>,
     },
+    /// The listener has failed, for good.
+    Listen {
+        /// Why.
+        source: Arc<io::Error>,
+    },
     /// The connection was made, and reset.
     Transfer {
         /// The other end, where it has an address.
@@ -157,7 +162,9 @@ impl Error {
 
     fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Connect { source, .. } | Self::Accept { source } => source.kind(),
+            Self::Connect { source, .. } | Self::Accept { source } | Self::Listen { source } => {
+                source.kind()
+            }
             Self::Direction { .. } => io::ErrorKind::InvalidInput,
             Self::AlreadyRegistered(_) => io::ErrorKind::AlreadyExists,
             Self::Transfer { cause, source, .. } => match cause {
@@ -184,6 +191,7 @@ impl fmt::Display for Error {
         match self {
             Self::Connect { address, source } => write!(f, "cannot connect to {address}: {source}"),
             Self::Accept { source } => write!(f, "cannot take a connection for now: {source}"),
+            Self::Listen { source } => write!(f, "the listener failed: {source}"),
             Self::Transfer { peer, packet, cause, source } => {
                 write_peer(f, *peer)?;
                 if let Some(packet) = packet {

@@ -156,7 +156,7 @@ impl Server {
     /// Where this future is dropped, the server stops accepting, and resets the connections it has.
     ///
     /// # Errors
-    /// What the system says of the listener, if that is why it ended.
+    /// An [`Error::Listen`], if that is why it ended.
     ///
     /// ```no_run
     /// let server = dataserver_smol::Server::bind("127.0.0.1:8089")?;
@@ -327,7 +327,10 @@ impl<K: Kind> Server<K> {
                     }
                     AcceptError::Fatal => match stops.try_recv() {
                         Ok(grace) => break (grace, Ok(())), // said since: that is why it failed
-                        Err(_) => break (Grace::MAX, Err(error)),
+                        Err(_) => {
+                            let error = Error::Listen { source: Arc::new(error) };
+                            break (Grace::MAX, Err(error.into()));
+                        }
                     },
                 },
                 Event::Stop(grace) => break (grace, Ok(())),

@@ -265,7 +265,7 @@ impl Server {
     /// Serves until it is stopped, and returns when all its threads have ended.
     ///
     /// # Errors
-    /// What the system says of the listener, if that is why it ended.
+    /// An [`Error::Listen`], if that is why it ended.
     ///
     /// ```no_run
     /// dataserver_std::Server::bind("127.0.0.1:8089")?.run()?;
@@ -342,7 +342,7 @@ impl Shared {
                     drop(self.changed.wait_timeout(state, PAUSE));
                 }
                 AcceptError::Fatal => {
-                    state.fatal = Some(error);
+                    state.fatal = Some(Error::Listen { source: Arc::new(error) }.into());
                     self.stop(state, Stopping { deadline: None });
                     return None;
                 }
