@@ -1,7 +1,7 @@
 //! What a scenario asks of an adapter.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub trait Adapter: Send + Sync {
     /// Whether a server that resets its connections waits for handlers that wait for something else.
     fn waits_for_handlers(&self) -> bool;
 
-    /// Serves at a port of the system's choosing, on a thread of its own.
+    /// Serves, on a thread of its own.
     fn serve(&self, setup: Setup) -> Box<dyn Running>;
 
     /// Serves one stream that is connected, until it ends.
@@ -118,13 +118,21 @@ pub struct Setup {
     pub max_connections: Option<NonZeroUsize>,
     /// Hears how connections ended.
     pub report: Report,
+    /// Where to listen: at a port of the system's choosing, unless said otherwise.
+    pub listener: Option<TcpListener>,
 }
 
 impl Setup {
     /// Nothing registered, and nobody told.
     pub fn new() -> Self {
         let report = Arc::new(|_| {});
-        Self { entries: Vec::new(), config: patient(), max_connections: None, report }
+        Self {
+            entries: Vec::new(),
+            config: patient(),
+            max_connections: None,
+            report,
+            listener: None,
+        }
     }
 
     /// Registers a handler.
@@ -147,6 +155,12 @@ impl Setup {
     #[must_use]
     pub fn max_connections(self, max: usize) -> Self {
         Self { max_connections: Some(NonZeroUsize::new(max).expect("at least one")), ..self }
+    }
+
+    /// Takes connections from this listener.
+    #[must_use]
+    pub fn listener(self, listener: TcpListener) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 
     /// Tells this of every end.

@@ -67,9 +67,26 @@ impl Server {
     /// It does not, or with an error.
     #[track_caller]
     pub fn ends(mut self) -> Vec<io::Result<Receipt>> {
-        let running = self.running.take().expect("a server that runs");
-        spawn(|| running.join()).soon().expect("an end without an error");
+        self.join().expect("an end without an error");
         self.outcomes.try_iter().collect()
+    }
+
+    /// What `run` returns.
+    ///
+    /// # Errors
+    /// What `run` says.
+    ///
+    /// # Panics
+    /// It does not return.
+    #[track_caller]
+    pub fn end(mut self) -> io::Result<()> {
+        self.join()
+    }
+
+    #[track_caller]
+    fn join(&mut self) -> io::Result<()> {
+        let running = self.running.take().expect("a server that runs");
+        spawn(|| running.join()).soon()
     }
 
     /// The server itself.

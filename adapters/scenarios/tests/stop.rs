@@ -185,6 +185,30 @@ fn handlers_that_wait_are_reset(adapter: Any) {
     server.ends();
 }
 
+/// Whoever else holds the listener can shut it down. Nobody new then, but who runs may end; and `run`
+/// says why it has returned.
+fn listener_that_fails_ends_the_server(server: Any, client: Any) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let also = listener.try_clone().unwrap();
+    let (begun, beginning) = channel();
+    let gate = Gate::new();
+    let script = [Do::Tell(begun), Do::Wait(gate.clone()), Do::ReadToEnd];
+    let server = Server::start(server, Setup::new().on(put(None), script).listener(listener));
+    let address = server.address;
+    let putting =
+        spawn(move || client.client(address, put(None), patient(), &[Do::Send(object(10))]));
+    beginning.soon();
+
+    rustix::net::shutdown(&also, rustix::net::Shutdown::Both).unwrap();
+    let refused = Raw::try_connect(address).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    gate.open();
+    assert_eq!(putting.soon().unwrap().receipt.unwrap().bytes, 10);
+    server.outcomes.soon().unwrap();
+    let error = server.end().unwrap_err().to_string();
+    assert_eq!(error, "the listener failed: Invalid argument (os error 22)");
+}
+
 /// In a process of its own: as many threads and descriptors as before it began.
 fn leaves_nothing(server: Any, client: Any) {
     let mut process = Process::start(PROGRAM, &["serve", server.name()]);
@@ -250,4 +274,10 @@ servers!(
     handlers_that_wait_are_reset,
     nothing_polls,
 );
-pairs!(idle_server_ends, refuses_at_once, running_transfers_may_end, leaves_nothing);
+pairs!(
+    idle_server_ends,
+    refuses_at_once,
+    running_transfers_may_end,
+    listener_that_fails_ends_the_server,
+    leaves_nothing,
+);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -27,7 +27,9 @@ impl Adapter for Std {
     }
 
     fn serve(&self, setup: Setup) -> Box<dyn Running> {
-        let mut server = Server::bind("127.0.0.1:0").expect("a port").config(setup.config);
+        let listener = setup.listener.map_or_else(|| TcpListener::bind("127.0.0.1:0"), Ok);
+        let server = Server::from_listener(listener.expect("a port")).expect("a listener");
+        let mut server = server.config(setup.config);
         if let Some(max) = setup.max_connections {
             server = server.max_connections(max);
         }
