@@ -228,6 +228,10 @@ impl<K: Kind> Server<K> {
 
     /// How many connections are served at once. Further clients wait, unaccepted. Default 16,384.
     ///
+    /// Whoever connects and says nothing has a place until the start timeout. Where more such peers may
+    /// come than there are places, they keep the others out. Each takes a descriptor, of which the
+    /// system may have to grant more than it does (`RLIMIT_NOFILE`).
+    ///
     /// ```
     /// let few = std::num::NonZeroUsize::new(16).unwrap();
     /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?.max_connections(few);

@@ -157,6 +157,11 @@ impl Server {
     /// How many connections are served at once, and so how many threads there are at most. Further
     /// clients wait until one is free. Default 1024.
     ///
+    /// Whoever connects and says nothing has a place until the start timeout. Where more such peers may
+    /// come than there are places, they keep the others out, and it takes more places: a thread that
+    /// waits costs some 10 KiB of memory and a descriptor, of which the system may have to grant more
+    /// (`RLIMIT_NOFILE`).
+    ///
     /// ```
     /// let few = std::num::NonZeroUsize::new(16).unwrap();
     /// let server = dataserver_std::Server::bind("127.0.0.1:0")?.max_connections(few);
