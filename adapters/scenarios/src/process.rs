@@ -13,7 +13,7 @@ use std::{env, panic, thread};
 use dataserver_core::{Config, Entry, Key, StartPacket};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
-use signal_hook::consts::{SIGPIPE, SIGUSR1};
+use signal_hook::consts::{SIGPIPE, SIGUSR1, SIGXFSZ};
 use signal_hook::flag;
 
 use crate::adapter::{Any, Setup, adapter};
@@ -171,6 +171,8 @@ pub mod entry {
     pub const FULL_DISK_PUT: &str = "full disk put";
     /// A get of a large file.
     pub const FILE_GET: &str = "file get";
+    /// A put to the file that the server was given.
+    pub const FILE_PUT: &str = "file put";
     /// A put that panics when it has begun.
     pub const PANICKING_PUT: &str = "panicking put";
     /// A get that panics when some has left.
@@ -249,6 +251,10 @@ struct Options {
     descriptors: Option<u64>,
     /// `connections=N`: how many it serves at once.
     connections: Option<usize>,
+    /// `file=PATH`: where to store puts.
+    file: Option<PathBuf>,
+    /// `files=N`: how large a file may become, in bytes.
+    files: Option<u64>,
     /// `impatient`: with the timeouts that a server has unless told otherwise.
     impatient: bool,
     /// `panic`: behind each report.
@@ -264,6 +270,8 @@ impl Options {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("descriptors", n) => options.descriptors = Some(n.parse().expect("a number")),
                 ("connections", n) => options.connections = Some(n.parse().expect("a number")),
+                ("file", path) => options.file = Some(path.into()),
+                ("files", n) => options.files = Some(n.parse().expect("a number")),
                 ("impatient", _) => options.impatient = true,
                 ("panic", _) => options.panics = true,
                 ("quiet", _) => options.quiet = true,
@@ -291,6 +299,11 @@ fn serve(server: Any, options: &Options, told: &Sender<Vec<u8>>, heap: fn() -> u
     }
     let server = server.serve(setup(options, told)); // a `Server` would keep every outcome
     limit_descriptors(options.descriptors);
+    if let Some(most) = options.files {
+        caught(SIGXFSZ); // or else it ends the process
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        setrlimit(Resource::Fsize, Rlimit { current: Some(most), maximum }).expect("a lower limit");
+    }
     let idle = kernel::descriptors();
     println!("listening {}", server.address());
 
@@ -339,6 +352,9 @@ fn setup(options: &Options, told: &Sender<Vec<u8>>) -> Setup {
             }
             assert!(!panics, "as the arguments say");
         });
+    if let Some(file) = &options.file {
+        setup = setup.on(any_put(entry::FILE_PUT), [Do::ReceiveFile(file.clone())]);
+    }
     if let Some(max) = options.connections {
         setup = setup.max_connections(max);
     }

@@ -1,16 +1,20 @@
 //! *Files* that fail: a full disk, and a place where nothing can be written or read.
 //!
 //! Whoever runs the tests may be root, and may not be allowed to mount anything: so the disk that is
-//! full is `/dev/full`, and what cannot be written is not a matter of rights.
+//! full is `/dev/full`, or has room for files up to a size, and what cannot be written is not a matter of rights.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use dataserver_core::{LocalError, StartPacket};
+use dataserver_core::{Key, LocalError, StartPacket};
+use dataserver_scenarios::process::entry;
 use dataserver_scenarios::{
-    Any, Do, Server, Setup, Soon, TempFile, cause, get, object, pairs, patient, put, reset,
+    Any, Do, Process, Server, Setup, Soon, TempFile, cause, get, object, pairs, patient, put,
+    reset, with,
 };
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_scenario-process");
 
 /// On either side of the size from which a file is received by splice, and one that is not known.
 const SIZES: [(usize, bool); 3] = [(10, true), (1 << 20, true), (10, false)];
@@ -74,6 +78,33 @@ fn full_disk<T: std::fmt::Debug>(outcome: &io::Result<T>, packet: StartPacket) {
     assert!(text.contains(&expected), "{text}");
 }
 
+/// A disk that fills up on the way, as a limit on the size of a file: what fits is stored and
+/// acknowledged, what does not is neither.
+fn full_disk_on_the_way(server: Any, client: Any) {
+    const ROOM: usize = 1 << 20;
+    let file = TempFile::new(b"");
+    let options = [format!("file={}", file.path().display()), format!("files={ROOM}")];
+    let (mut process, address) = Process::server(PROGRAM, server, &[&options[0], &options[1]]);
+    let file_put = StartPacket::put(Key::from_name(entry::FILE_PUT));
+    for size in [10, ROOM, ROOM + 1, 3 * ROOM, 20] {
+        for packet in [file_put, with(file_put, Some(size as u64))] {
+            let script = [Do::Send(object(size))];
+            let outcome = client.client(address, packet, patient(), &script);
+            if size <= ROOM {
+                assert_eq!(outcome.unwrap().receipt.unwrap().bytes, size as u64);
+                assert_eq!(process.told("served "), size.to_string());
+                assert!(fs::read(file.path()).unwrap() == object(size));
+            } else {
+                reset(&outcome);
+                let text = process.told("failed ");
+                let expected = "aborted: the object cannot be written: File too large";
+                assert!(text.contains(expected), "{text}");
+            }
+        }
+    }
+    process.at_rest();
+}
+
 /// Where nobody can write, not even root, and what the system says of it.
 fn unwritable() -> [(PathBuf, &'static str); 3] {
     let file = TempFile::new(b"not a directory");
@@ -118,4 +149,10 @@ fn nothing_to_read(server: Any, client: Any) {
     }
 }
 
-pairs!(full_disk_of_the_server, full_disk_of_the_client, nowhere_to_write, nothing_to_read);
+pairs!(
+    full_disk_of_the_server,
+    full_disk_of_the_client,
+    full_disk_on_the_way,
+    nowhere_to_write,
+    nothing_to_read,
+);
