@@ -197,7 +197,7 @@ fn listener_that_fails_ends_the_server(server: Any, client: Any) {
     let server = Server::start(server, Setup::new().on(put(None), script).listener(listener));
     let address = server.address;
     let putting =
-        spawn(move || client.client(address, put(None), patient(), &[Do::Send(object(LARGE))]));
+        spawn(move || client.client(address, put(None), patient(), &[Do::Send(vec![7; LARGE])]));
     beginning.soon();
 
     rustix::net::shutdown(&also, rustix::net::Shutdown::Both).unwrap();
