@@ -37,8 +37,8 @@ pub use adapter::{Adapter, Any, Carrier, Outcome, Report, Running, Setup, adapte
 pub use adapters::smol::Smol;
 pub use adapters::std::Std;
 pub use crossing::Crossing;
-pub use orders::{Act, At, Fault, Orders, Way};
 pub use crowd::Crowd;
+pub use orders::{Act, At, Fault, Orders, Way};
 pub use patience::{PATIENCE, Soon, eventually, spawn};
 pub use process::Process;
 pub use raw::{End, Raw, RawListener, start, start_for};
