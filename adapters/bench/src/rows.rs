@@ -8,6 +8,8 @@ mod sizes;
 mod small;
 
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use crate::contender::{Contender, Job};
 use crate::cpu::Cpu;
@@ -92,10 +94,10 @@ pub fn measure(
 ) -> io::Result<Vec<Measured>> {
     let servers = pairs.iter().map(|pair| Serving::start(pair.server, &pair.job));
     let servers = servers.collect::<io::Result<Vec<_>>>()?;
-    measure_on(rounds, pairs, &servers, act)
+    measure_on(rounds, pairs, &servers, Duration::ZERO, act)
 }
 
-/// The same, on servers that run already.
+/// The same, on servers that run already, and after a pause each time.
 ///
 /// # Errors
 /// A transfer failed.
@@ -103,10 +105,12 @@ pub fn measure_on(
     rounds: usize,
     pairs: &[Pair<'_>],
     servers: &[Serving],
+    pause: Duration,
     act: impl Fn(&Pair<'_>, &Serving) -> io::Result<f64>,
 ) -> io::Result<Vec<Measured>> {
     let once = |thing: usize| {
         let (pair, serving) = (&pairs[thing], &servers[thing]);
+        thread::sleep(pause);
         let before = (serving.cpu()?, Cpu::of(std::process::id())?);
         let mut units = 0.0;
         let seconds = seconds(|| act(pair, serving).map(|done| units = done))?;

@@ -17,7 +17,7 @@ use crate::serving::Serving;
 pub(crate) const OBJECT: u64 = 1024;
 
 /// How long each is measured in a round.
-const TIME: Duration = Duration::from_millis(400);
+const TIME: Duration = Duration::from_millis(300);
 
 /// The structures that a bare server may have for many small objects.
 pub(crate) const STRUCTURES: [Bare; 5] = [
