@@ -21,6 +21,7 @@ use dataserver_core::{
 };
 
 #[panic_handler]
+#[expect(unsafe_code, reason = "a symbol that does not exist can only be declared unsafe")]
 fn panic(_: &PanicInfo<'_>) -> ! {
     unsafe extern "C" {
         fn dataserver_core_can_panic() -> !;
@@ -30,6 +31,7 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 }
 
 // For the code before `main`, and for `memcpy` and the like, which the compiler calls.
+#[expect(unsafe_code, reason = "it declares nothing, and is there for the link only")]
 #[link(name = "c")]
 unsafe extern "C" {}
 
@@ -41,6 +43,7 @@ macro_rules! call {
 }
 
 // SAFETY: nothing else in this program has the name, and the C start code expects this function.
+#[expect(unsafe_code, reason = "without std, `main` is found by its name")]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> i32 {
     let key = key();
