@@ -99,7 +99,8 @@ fn try_bars<'a>(
     pairs: &[(String, f64, f64)],
 ) -> Result<(), Box<dyn std::error::Error + 'a>> {
     let right = pairs.iter().map(|(_, ours, theirs)| ours.max(*theirs)).fold(0.0, f64::max) * 1.1;
-    let canvas = SVGBackend::new(path, SIZE).into_drawing_area();
+    let height = 80 + 44 * u32::try_from(pairs.len())?; // the title and the axis, then each pair
+    let canvas = SVGBackend::new(path, (SIZE.0, height)).into_drawing_area();
     canvas.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&canvas)
         .caption(title, ("sans-serif", 20))

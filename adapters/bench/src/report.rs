@@ -118,7 +118,7 @@ impl Report {
         println!("{}", path.display());
         for (unit, name, title) in [
             ("a second", "transfers", "Transfers a second"),
-            ("CPU s/GB", "cpu", "Processor seconds a GB, files"),
+            ("CPU s/GB", "cpu", "Processor seconds a GB, a file to a file"),
         ] {
             let rows = self.rows.iter().filter(|(group, row)| {
                 row.unit == unit && !group.starts_with("object size") // that has a plot of its own
@@ -127,7 +127,7 @@ impl Report {
                 let name = format!("{} / {}", row.what, row.baseline);
                 (name, row.ours.median(), row.theirs.median())
             };
-            let pairs: Vec<_> = rows.map(|(_, row)| pair(row)).take(10).collect();
+            let pairs: Vec<_> = rows.map(|(_, row)| pair(row)).collect();
             if !pairs.is_empty() {
                 let path = directory.join(format!("{}-{name}.svg", self.name));
                 bars(&path, title, &pairs)?;
