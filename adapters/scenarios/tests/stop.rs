@@ -210,6 +210,28 @@ fn listener_that_fails_ends_the_server(server: Any, client: Any) {
     assert_eq!(error, "the listener failed: Invalid argument (os error 22)");
 }
 
+/// The listener is shut down while nobody looks at it, since there is no place left: a stop that is said
+/// then ends the server as ever.
+fn stops_without_a_listener(server: Any, client: Any) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let also = listener.try_clone().unwrap();
+    let (begun, beginning) = channel();
+    let gate = Gate::new();
+    let script = [Do::Tell(begun), Do::Wait(gate.clone()), Do::ReadToEnd];
+    let setup = Setup::new().on(put(None), script).listener(listener).max_connections(1);
+    let server = Server::start(server, setup);
+    let address = server.address;
+    let putting =
+        spawn(move || client.client(address, put(None), patient(), &[Do::Send(object(10))]));
+    beginning.soon();
+
+    rustix::net::shutdown(&also, rustix::net::Shutdown::Both).unwrap();
+    server.stop(PATIENCE);
+    gate.open();
+    assert_eq!(putting.soon().unwrap().receipt.unwrap().bytes, 10);
+    server.ends();
+}
+
 /// In a process of its own: as many threads and descriptors as before it began.
 fn leaves_nothing(server: Any, client: Any) {
     let mut process = Process::start(PROGRAM, &["serve", server.name()]);
@@ -280,5 +302,6 @@ pairs!(
     refuses_at_once,
     running_transfers_may_end,
     listener_that_fails_ends_the_server,
+    stops_without_a_listener,
     leaves_nothing,
 );
