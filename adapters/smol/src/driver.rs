@@ -18,7 +18,7 @@ pub(crate) struct Driver<S: ?Sized = dyn Stream + Send> {
     timer: Timer,
     /// When the timer is set to go off: at the deadline, or before it.
     alarm: Option<Instant>,
-    /// How often in a row the stream was ready.
+    /// How often in a row the stream was ready: at [`TURN`], others have their turn.
     streak: u32,
     failure: Failure,
     pub(crate) stream: S,
@@ -86,8 +86,8 @@ impl Driver {
                     let n =
                         ready!(self.poll_write(cx, &[IoSlice::new(packet), IoSlice::new(object)]));
                     self.connection.advance(n);
-                    if payload == 0 {
-                        self.streak = TURN; // the object takes the peer a while
+                    if self.connection.side() == Some(Side::Receiver) {
+                        self.let_others_go_first();
                     }
                 }
                 (Step::Receive { max }, Want::Receive(buffer)) => {
@@ -132,7 +132,7 @@ impl Driver {
                         };
                         if ready!(self.poll_attempt(cx, close)).is_some() {
                             self.connection.shut_down();
-                            self.streak = TURN; // what follows takes the peer a while
+                            self.let_others_go_first();
                         }
                     }
                     Err(error) => self.fail(error),
@@ -178,6 +178,11 @@ impl Driver {
 
     fn error(&self) -> Error {
         self.failure.error(&self.connection, self.stream.peer())
+    }
+
+    /// The peer has something to do: to try at once would be in vain.
+    fn let_others_go_first(&mut self) {
+        self.streak = TURN;
     }
 
     /// Whether the peer of a sender has closed before it could have its object. A receiver has seen

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use dataserver_adapter::{self as adapter, Error, Failure, Receipt, Want, now};
+use dataserver_adapter::{Error, Failure, Receipt, Want, now};
 use dataserver_core::{Config, Connection, Direction, Side, StartPacket, Step};
 
 use crate::stream::Stream;
@@ -162,9 +162,9 @@ impl Driver {
         &mut self,
         io: impl FnOnce(&mut (dyn Stream + Send)) -> io::Result<usize>,
     ) -> Option<usize> {
-        let now = now();
-        self.connection.wait(now);
-        self.connection.handle_timeout(now);
+        let present = now();
+        self.connection.wait(present);
+        self.connection.handle_timeout(present);
         if let Step::Done(_) = self.connection.step() {
             return None;
         }
@@ -172,7 +172,7 @@ impl Driver {
         match io(&mut self.stream) {
             Ok(moved) => return Some(moved),
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => self.connection.handle_timeout(adapter::now()),
+                io::ErrorKind::WouldBlock => self.connection.handle_timeout(now()),
                 io::ErrorKind::Interrupted => {}
                 _ => self.fail(error),
             },

@@ -215,6 +215,11 @@ impl Socket {
         }
     }
 
+    /// To try at once would be in vain.
+    fn wait_for_answer(&mut self) -> io::Result<()> {
+        if mem::take(&mut self.asked) { self.wait(PollFlags::IN) } else { Ok(()) }
+    }
+
     fn wait(&self, readiness: PollFlags) -> io::Result<()> {
         let stop = self.stop.as_ref().map_or(self.fd.as_fd(), |stop| stop.as_fd());
         let mut fds =
@@ -238,9 +243,7 @@ fn timespec(duration: Duration) -> Timespec {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if mem::take(&mut self.asked) {
-            self.wait(PollFlags::IN)?;
-        }
+        self.wait_for_answer()?;
         self.patiently(PollFlags::IN, |fd| socket::read(fd, buffer))
     }
 }
@@ -294,7 +297,9 @@ impl Stream for Socket {
         let Some(pipe) = self.pipe.take().or_else(|| Pipe::new().ok()) else {
             return Ok(0); // no descriptors left for one: the object can be read all the same
         };
-        let received = self.patiently(PollFlags::IN, |fd| pipe.receive_file(fd, file, max));
+        let received = self
+            .wait_for_answer()
+            .and_then(|()| self.patiently(PollFlags::IN, |fd| pipe.receive_file(fd, file, max)));
         self.pipe = Some(pipe);
         received
     }

@@ -53,9 +53,10 @@ pub(crate) fn rows(ours: &dyn Contender, report: &mut Report, effort: Effort) ->
                 Pair { server: ours, client: bare.client, job: job.clone() },
                 bare,
             ];
-            pairs.extend(ours.runtime().map(|runtime| Pair::both(runtime, job)));
+            let runtime = ours.runtime();
+            pairs.extend(runtime.map(|runtime| Pair::both(runtime, job)));
             let measured = measure(effort.rounds, &pairs, &crowd)?;
-            let [both, server, bare, runtime @ ..] = &measured[..] else { continue };
+            let [both, server, bare, rest @ ..] = &measured[..] else { continue };
             let what = format!("{direction}, {at_once} at a time");
             let row = |what, unit, ours, theirs, target| Row {
                 what,
@@ -71,13 +72,13 @@ pub(crate) fn rows(ours: &dyn Contender, report: &mut Report, effort: Effort) ->
             };
             report.add(rate(format!("{what}, both sides"), both));
             report.add(rate(format!("{what}, server"), server));
-            for runtime in runtime {
+            for (runtime, of_runtime) in runtime.iter().zip(rest) {
                 report.add(Row {
                     what: format!("{what}, both sides"),
-                    baseline: pairs[3].server.name(),
+                    baseline: runtime.name(),
                     unit: "a second",
                     ours: both.rate.clone(),
-                    theirs: runtime.rate.clone(),
+                    theirs: of_runtime.rate.clone(),
                     target: Target::None,
                 });
             }
