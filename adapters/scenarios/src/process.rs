@@ -199,8 +199,9 @@ pub mod client {
 /// A server tells `before THREADS DESCRIPTORS`, then `listening ADDRESS`, and then of each end
 /// `served BYTES` or `failed WHY`, unless it is to be quiet. `Options` says which there are. It hears
 /// `count`, and tells `descriptors N more` than when it began to listen, `heap BYTES`, and
-/// which signals have come; `stop MILLISECONDS`; and `end`, and tells `after THREADS DESCRIPTORS`. How much there is on the heap, only
-/// the program can know.
+/// which signals have come; `stop MILLISECONDS`; and `end`, and tells `after THREADS DESCRIPTORS`.
+///
+/// How much there is on the heap, only the program can know.
 ///
 /// # Panics
 /// The arguments are others.

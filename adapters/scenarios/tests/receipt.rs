@@ -4,14 +4,16 @@ use std::fs;
 use std::num::NonZeroU32;
 use std::sync::mpsc::channel;
 
-use dataserver_core::{Config, Error as Cause, LocalError};
+use dataserver_core::{Config, Error as Cause, LocalError, Transfer};
 use dataserver_scenarios::{
     Any, Do, End, Gate, Outcome, Raw, RawListener, Server, Setup, Soon, Source, TempFile, cause,
     clients, get, object, pairs, patient, put, reset, servers, spawn, start,
 };
 
-/// Sizes around those at which something changes: none, the start packet's, and a chunk's.
-const SIZES: [usize; 9] = [0, 1, 24, 25, 26, 1000, 262_143, 262_145, 3_000_001];
+/// Sizes around those at which something changes: none, the start packet's, that of the buffer for what
+/// the kernel does not copy, and a chunk's.
+const SIZES: [usize; 10] = [0, 1, 24, 25, 26, 1000, 262_143, 262_145, CHUNK - 1, CHUNK + 1];
+const CHUNK: usize = Transfer::DEFAULT_CHUNK.get() as usize;
 
 fn put_crosses(server: Any, client: Any) {
     for size in SIZES {

@@ -14,7 +14,8 @@ fn packet(kind: u8, name: &str) -> Vec<u8> {
     start_for(kind, -1, Key::from_name(name))
 }
 
-/// In the start packet, reading, writing, waiting for the receipt, and for the next connection.
+/// In the start packet, reading, writing, and waiting for the receipt: wherever a thread waits for a socket
+/// to be ready. The other calls the kernel makes again by itself.
 fn interrupted_servers_go_on(server: Any) {
     let (mut process, address) = Process::server(PROGRAM, server, &[]);
     let mut beginner = Raw::client(address, &packet(1, entry::GET)[..24]);

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dataserver_smol::Server;
 use futures_lite::future::{block_on, poll_once};
@@ -16,10 +16,12 @@ fn while_the_server_is_busy() {
         let stop = server.stop_handle();
         let mut run = pin!(server.run(|_nobody_comes| {}));
         let stopping = thread::spawn(move || stop.stop(Duration::ZERO));
+        let begin = Instant::now();
         let outcome = loop {
             if let Some(outcome) = block_on(poll_once(&mut run)) {
                 break outcome;
             }
+            assert!(begin.elapsed() < Duration::from_secs(20), "it does not stop");
         };
         outcome.unwrap();
         stopping.join().unwrap();
