@@ -69,10 +69,38 @@ pub fn has_ended(socket: impl AsFd) -> io::Result<bool> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn write(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    send(socket, slices, SendFlags::NOSIGNAL)
+}
+
+/// [`write()`], where the socket is [shut down](shut_down) next: the last segment may wait for that, and
+/// leave with the end of the stream, so that the peer wakes once.
+///
+/// # Errors
+/// As there.
+///
+/// ```
+/// use std::io::{IoSlice, Read};
+/// use std::os::unix::net::UnixStream;
+/// use dataserver_adapter::socket;
+///
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// assert_eq!(socket::write_last(&ours, &[IoSlice::new(b"hello")])?, 5);
+/// socket::shut_down(&ours)?;
+/// let mut text = String::new();
+/// theirs.read_to_string(&mut text)?;
+/// assert_eq!(text, "hello");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn write_last(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return send(socket, slices, SendFlags::NOSIGNAL | SendFlags::MORE);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    return write(socket, slices);
+}
+
+fn send(socket: impl AsFd, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
     let mut nothing_else = SendAncillaryBuffer::default();
-    let written =
-        retry_on_intr(|| net::sendmsg(&socket, slices, &mut nothing_else, SendFlags::NOSIGNAL))?;
-    Ok(written)
+    Ok(retry_on_intr(|| net::sendmsg(&socket, slices, &mut nothing_else, flags))?)
 }
 
 /// Sends up to `max` bytes of a file from its cursor, without taking them through this process.

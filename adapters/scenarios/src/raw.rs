@@ -234,6 +234,18 @@ impl Raw {
         matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
     }
 
+    /// Waits until something has come. Whether the end came together with it.
+    ///
+    /// # Panics
+    /// Nothing comes.
+    #[track_caller]
+    pub fn comes_with_its_end(&self) -> bool {
+        let mut fds = [PollFd::new(&self.stream, PollFlags::IN | PollFlags::RDHUP)];
+        let timeout = Timespec::try_from(PATIENCE).expect("some seconds");
+        assert_eq!(poll(&mut fds, Some(&timeout)), Ok(1), "nothing has come");
+        fds[0].revents().contains(PollFlags::RDHUP)
+    }
+
     /// Sends a FIN, unless the peer has reset the connection.
     ///
     /// # Panics

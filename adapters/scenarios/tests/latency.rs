@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use dataserver_core::{Direction, StartPacket};
 use dataserver_scenarios::{
-    Any, Carrier, Do, Gate, PATIENCE, Raw, Setup, Soon, Source, TempFile, clients, get, object,
-    patient, put, servers, spawn, start,
+    Any, Carrier, Do, Gate, PATIENCE, Raw, RawListener, Server, Setup, Soon, Source, TempFile,
+    clients, get, object, patient, put, servers, spawn, start,
 };
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair, sockopt};
 
@@ -147,6 +147,47 @@ fn server_sockets_are_armed_and_not_delayed(server: Any) {
     }
 }
 
+/// How often a peer looks. One that is slow to look sees both where they came one by one, and one
+/// that looks while they are taken in may see the first only.
+const LOOKS: usize = 100;
+
+fn all_of_a_small_object_arrives_at_once(client: Any) {
+    let listener = RawListener::new();
+    let address = listener.address();
+    let file = TempFile::new(&object(1024));
+    for script in [[Do::Send(object(1024))], [Do::SendFile(file.path().into())]] {
+        let at_once = (0..LOOKS).filter(|_| {
+            let script = script.clone();
+            let putting = spawn(move || client.client(address, put(None), patient(), &script));
+            let mut server = listener.accept();
+            let at_once = server.comes_with_its_end();
+            assert_eq!(server.rest().0, [start(0, -1), object(1024)].concat());
+            server.half_close();
+            putting.soon().unwrap().receipt.unwrap();
+            at_once
+        });
+        let at_once = at_once.count();
+        assert!(at_once > LOOKS * 3 / 4, "only {at_once} of {LOOKS}");
+    }
+}
+
+fn all_of_a_small_answer_arrives_at_once(server: Any) {
+    let file = TempFile::new(&object(1024));
+    for script in [[Do::Send(object(1024))], [Do::SendFile(file.path().into())]] {
+        let server = Server::start(server, Setup::new().on(get(None), script));
+        let at_once = (0..LOOKS).filter(|_| {
+            let mut client = Raw::client(server.address, &start(1, -1));
+            let at_once = client.comes_with_its_end();
+            assert_eq!(client.rest().0, object(1024));
+            client.half_close();
+            server.outcomes.soon().unwrap();
+            at_once
+        });
+        let at_once = at_once.count();
+        assert!(at_once > LOOKS * 3 / 4, "only {at_once} of {LOOKS}");
+    }
+}
+
 #[track_caller]
 fn armed(socket: &TcpStream) {
     assert!(socket.nodelay().unwrap());
@@ -173,5 +214,6 @@ clients!(
     large_files_leave_with_the_start_packet_too,
     start_packet_leaves_in_one_write,
     client_sockets_are_armed_and_not_delayed,
+    all_of_a_small_object_arrives_at_once,
 );
-servers!(server_sockets_are_armed_and_not_delayed);
+servers!(server_sockets_are_armed_and_not_delayed, all_of_a_small_answer_arrives_at_once);

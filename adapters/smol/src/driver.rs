@@ -79,12 +79,9 @@ impl Driver {
                     let mut packet = [0; StartPacket::LEN];
                     let packet = &mut packet[..bytes.len()];
                     packet.copy_from_slice(bytes);
-                    let object = match want {
-                        Want::Send(object) => &object[..object.len().min(payload)],
-                        _ => &[],
-                    };
-                    let n =
-                        ready!(self.poll_write(cx, &[IoSlice::new(packet), IoSlice::new(object)]));
+                    let (object, last) = want.bytes(payload);
+                    let slices = [IoSlice::new(packet), IoSlice::new(object)];
+                    let n = ready!(self.poll_write(cx, &slices, last));
                     self.connection.advance(n);
                     if self.connection.side() == Some(Side::Receiver) {
                         self.let_others_go_first();
@@ -108,9 +105,9 @@ impl Driver {
                         self.connection.abort("the object was not read to its end");
                     }
                 }
-                (Step::Send { max }, Want::Send(object)) => {
-                    let object = &object[..object.len().min(max)];
-                    let n = ready!(self.poll_write(cx, &[IoSlice::new(object)]));
+                (Step::Send { max }, want @ (Want::Send(_) | Want::SendLast(_))) => {
+                    let (object, last) = want.bytes(max);
+                    let n = ready!(self.poll_write(cx, &[IoSlice::new(object)], last));
                     self.connection.advance(n);
                 }
                 (Step::Send { max }, Want::SendFile(file)) => {
@@ -122,7 +119,9 @@ impl Driver {
                     }
                 }
                 (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
-                (Step::Shutdown, Want::Send(more)) => self.connection.advance(more.len()),
+                (Step::Shutdown, Want::Send(more) | Want::SendLast(more)) => {
+                    self.connection.advance(more.len());
+                }
                 (Step::Shutdown, Want::End) => match self.has_ended_early() {
                     Ok(true) => self.connection.end_of_stream(),
                     Ok(false) => {
@@ -201,9 +200,16 @@ impl Driver {
     }
 
     /// Writes some bytes. None where the stream failed, as the core now knows.
-    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<usize> {
-        let written =
-            ready!(self.poll_attempt(cx, |stream, cx| stream.poll_write_vectored(cx, slices)));
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+        last: bool,
+    ) -> Poll<usize> {
+        let written = ready!(self.poll_attempt(cx, |stream, cx| match last {
+            true => stream.poll_write_last(cx, slices),
+            false => stream.poll_write_vectored(cx, slices),
+        }));
         if written == Some(0) {
             self.fail(io::ErrorKind::WriteZero.into());
         }

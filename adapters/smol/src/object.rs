@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use dataserver_adapter::{Receipt, Want};
-use dataserver_core::{Config, Direction, StartPacket, Step};
+use dataserver_core::{Config, Direction, StartPacket};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::driver::Driver;
@@ -19,7 +19,7 @@ const COPY_BUFFER: usize = 256 * 1024;
 /// The size in bytes from which on it is worth to have the kernel move an object to a file.
 const WORTH_A_PIPE: u64 = 64 * 1024;
 
-/// What is read first of a file, to leave together with the start packet.
+/// What is read first of a file, to leave together with the start packet, and mostly the end.
 const FIRST_BYTES: usize = 16 * 1024;
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
@@ -281,8 +281,13 @@ impl Sender {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<Receipt> {
-        self.write_all(bytes).await?;
+    pub async fn send(&mut self, mut bytes: &[u8]) -> io::Result<Receipt> {
+        while !bytes.is_empty() {
+            match self.driver.run(Want::SendLast(bytes)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()), // it is over already
+                n => bytes = &bytes[n..],
+            }
+        }
         self.finish().await
     }
 
@@ -311,10 +316,11 @@ impl Sender {
     /// # }
     /// ```
     pub async fn send_file(&mut self, mut file: &File) -> io::Result<Receipt> {
-        if let Step::Write { .. } = self.driver.connection.step() {
-            let mut first = vec![0; FIRST_BYTES];
-            let read = file.read(&mut first);
-            self.send_read(read, &first).await?;
+        let mut first = Vec::with_capacity(FIRST_BYTES);
+        match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
+            Ok(FIRST_BYTES) => self.write_all(&first).await?,
+            Ok(_) => return self.send(&first).await,
+            Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
         }
         while self.driver.run(Want::SendFile(file)).await? > 0 {}
         let mut buffer = vec![0; COPY_BUFFER];
@@ -373,10 +379,12 @@ impl Sender {
     async fn send_read(&mut self, read: io::Result<usize>, buffer: &[u8]) -> io::Result<usize> {
         match read {
             Ok(n) => self.write_all(&buffer[..n]).await.map(|()| n),
-            Err(error) => Err(self.driver.abort("the object cannot be read", Some(error))),
+            Err(error) => Err(self.driver.abort(SOURCE_FAILED, Some(error))),
         }
     }
 }
+
+const SOURCE_FAILED: &str = "the object cannot be read";
 
 impl AsyncWrite for Sender {
     fn poll_write(

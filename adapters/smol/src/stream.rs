@@ -94,6 +94,19 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
         Ok(false)
     }
 
+    /// Writes some of the last bytes of an object: [`poll_close`](AsyncWrite::poll_close) comes next,
+    /// and what is written here may wait for it, to leave together.
+    ///
+    /// # Errors
+    /// As those of any write.
+    fn poll_write_last(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, slices)
+    }
+
     /// Sends up to `max` bytes of a file from its cursor, without taking them through this process.
     ///
     /// 0 where nothing, or nothing more, goes this way: the file is at its end, or this stream or
@@ -297,6 +310,14 @@ impl Stream for Socket {
 
     fn has_ended(&self) -> io::Result<bool> {
         socket::has_ended(&self.fd)
+    }
+
+    fn poll_write_last(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_writable(cx, |fd| socket::write_last(fd, slices))
     }
 
     fn poll_send_file(

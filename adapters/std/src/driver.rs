@@ -47,11 +47,8 @@ impl Driver {
                     let mut packet = [0; StartPacket::LEN];
                     let packet = &mut packet[..bytes.len()];
                     packet.copy_from_slice(bytes);
-                    let object = match want {
-                        Want::Send(object) => &object[..object.len().min(payload)],
-                        _ => &[],
-                    };
-                    let n = self.write(&[IoSlice::new(packet), IoSlice::new(object)]);
+                    let (object, last) = want.bytes(payload);
+                    let n = self.write(&[IoSlice::new(packet), IoSlice::new(object)], last);
                     self.connection.advance(n);
                 }
                 (Step::Receive { max }, Want::Receive(buffer)) => {
@@ -70,9 +67,9 @@ impl Driver {
                         self.connection.abort("the object was not read to its end");
                     }
                 }
-                (Step::Send { max }, Want::Send(object)) => {
-                    let object = &object[..object.len().min(max)];
-                    let n = self.write(&[IoSlice::new(object)]);
+                (Step::Send { max }, Want::Send(_) | Want::SendLast(_)) => {
+                    let (object, last) = want.bytes(max);
+                    let n = self.write(&[IoSlice::new(object)], last);
                     self.connection.advance(n);
                 }
                 (Step::Send { max }, Want::SendFile(file)) => {
@@ -82,7 +79,9 @@ impl Driver {
                     }
                 }
                 (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
-                (Step::Shutdown, Want::Send(more)) => self.connection.advance(more.len()),
+                (Step::Shutdown, Want::Send(more) | Want::SendLast(more)) => {
+                    self.connection.advance(more.len());
+                }
                 (Step::Shutdown, Want::End) => match self.has_ended_early() {
                     Ok(true) => self.connection.end_of_stream(),
                     Ok(false) => {
@@ -149,8 +148,11 @@ impl Driver {
     }
 
     /// Writes some bytes. None where the stream failed, as the core now knows.
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> usize {
-        let written = self.attempt(|stream| stream.write_vectored(slices));
+    fn write(&mut self, slices: &[IoSlice<'_>], last: bool) -> usize {
+        let written = self.attempt(|stream| match last {
+            true => stream.write_last(slices),
+            false => stream.write_vectored(slices),
+        });
         if written == Some(0) {
             self.fail(io::ErrorKind::WriteZero.into());
         }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use dataserver_adapter::{Receipt, Want};
-use dataserver_core::{Config, Direction, StartPacket, Step};
+use dataserver_core::{Config, Direction, StartPacket};
 
 use crate::driver::Driver;
 use crate::stream::Stream;
@@ -16,7 +16,7 @@ const COPY_BUFFER: usize = 256 * 1024;
 /// The size in bytes from which on it is worth to have the kernel move an object to a file.
 const WORTH_A_PIPE: u64 = 64 * 1024;
 
-/// What is read first of a file, to leave together with the start packet.
+/// What is read first of a file, to leave together with the start packet, and mostly the end.
 const FIRST_BYTES: usize = 16 * 1024;
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
@@ -249,8 +249,13 @@ impl Sender {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn send(&mut self, bytes: &[u8]) -> io::Result<Receipt> {
-        self.write_all(bytes)?;
+    pub fn send(&mut self, mut bytes: &[u8]) -> io::Result<Receipt> {
+        while !bytes.is_empty() {
+            match self.driver.run(Want::SendLast(bytes))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()), // it is over already
+                n => bytes = &bytes[n..],
+            }
+        }
         self.finish()
     }
 
@@ -274,8 +279,11 @@ impl Sender {
     /// # }
     /// ```
     pub fn send_file(&mut self, mut file: &File) -> io::Result<Receipt> {
-        if let Step::Write { .. } = self.driver.connection.step() {
-            self.send_some(&mut file, &mut [0; FIRST_BYTES])?;
+        let mut first = Vec::with_capacity(FIRST_BYTES);
+        match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
+            Ok(FIRST_BYTES) => self.write_all(&first)?,
+            Ok(_) => return self.send(&first),
+            Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
         }
         while self.driver.run(Want::SendFile(file))? > 0 {}
         self.send_rest(&mut file)

@@ -73,6 +73,15 @@ pub trait Stream: Read + Write {
     /// of the system's own included.
     fn set_deadline(&mut self, deadline: Option<Instant>);
 
+    /// Writes some of the last bytes of an object: [`shut_down`](Self::shut_down) comes next, and
+    /// what is written here may wait for it, to leave together.
+    ///
+    /// # Errors
+    /// As those of any write.
+    fn write_last(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_vectored(slices)
+    }
+
     /// Shuts down the write half: the peer sees the end of the stream.
     ///
     /// # Errors
@@ -266,6 +275,11 @@ impl Write for Socket {
 impl Stream for Socket {
     fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
+    }
+
+    fn write_last(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.asked = true;
+        self.patiently(PollFlags::OUT, |fd| socket::write_last(fd, slices))
     }
 
     fn shut_down(&mut self) -> io::Result<()> {
