@@ -11,7 +11,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 
 use crate::failure::Abort;
 
-/// Reads what is there. 0 at the end of the stream.
+/// Reads what is there, without waiting. 0 at the end of the stream.
 ///
 /// # Errors
 /// [`WouldBlock`](io::ErrorKind::WouldBlock) where nothing is there, or what the system says.
@@ -26,8 +26,34 @@ use crate::failure::Abort;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn read(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    let read = retry_on_intr(|| net::recv(&socket, &mut *buffer, RecvFlags::empty()))?;
+    let read = retry_on_intr(|| net::recv(&socket, &mut *buffer, RecvFlags::DONTWAIT))?;
     Ok(read.0)
+}
+
+/// [`read`], which waits as long as the socket does where nothing is there.
+///
+/// # Errors
+/// As there, and [`WouldBlock`](io::ErrorKind::WouldBlock) also where a signal came.
+///
+/// ```
+/// use std::io::{ErrorKind, Write};
+/// use std::os::unix::net::UnixStream;
+/// use std::time::Duration;
+/// use dataserver_adapter::socket;
+///
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// ours.set_read_timeout(Some(Duration::from_millis(1)))?;
+/// assert_eq!(socket::wait_and_read(&ours, &mut [0; 9]).unwrap_err().kind(), ErrorKind::WouldBlock);
+/// theirs.write_all(b"hello")?;
+/// assert_eq!(socket::wait_and_read(&ours, &mut [0; 9])?, 5);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn wait_and_read(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    match net::recv(&socket, buffer, RecvFlags::empty()) {
+        Ok((read, _)) => Ok(read),
+        Err(Errno::INTR) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Whether the peer has shut down its write half already, and nothing is left to read before that.
@@ -54,7 +80,7 @@ pub fn has_ended(socket: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Writes as much of these as there is room for. A closed peer is an error, never a signal.
+/// Writes as much of these as there is room for, without waiting. A closed peer is an error, never a signal.
 ///
 /// # Errors
 /// [`WouldBlock`](io::ErrorKind::WouldBlock) where there is no room, or what the system says.
@@ -100,6 +126,7 @@ pub fn write_last(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize
 
 fn send(socket: impl AsFd, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
     let mut nothing_else = SendAncillaryBuffer::default();
+    let flags = flags | SendFlags::DONTWAIT;
     Ok(retry_on_intr(|| net::sendmsg(&socket, slices, &mut nothing_else, flags))?)
 }
 

@@ -6,7 +6,28 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{self, AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{self, AddressFamily, Shutdown, SocketFlags, SocketType};
+
+/// For how long a call on a socket that waits [briefly](Waits::Briefly) does so.
+pub const MOMENT: Duration = Duration::from_millis(20);
+
+/// Whether calls on a socket wait for the peer.
+///
+/// ```
+/// use dataserver_adapter::tcp::{self, Waits};
+///
+/// tcp::socket(&"127.0.0.1:8089".parse()?, Waits::Never)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// They do not: the socket is `O_NONBLOCK`.
+    Never,
+    /// For a [`MOMENT`]: what takes longer is to be polled for. To wait in the call that then gets
+    /// what it waited for is cheaper than to poll first. Only Linux does; elsewhere they never wait.
+    Briefly,
+}
 
 /// How many connections may wait to be accepted. The kernel takes less where `somaxconn` says so.
 const BACKLOG: i32 = 4096;
@@ -58,8 +79,52 @@ pub fn disarm(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_linger(socket, None)?)
 }
 
-/// Prepares a listener. What it accepts is armed from the moment that it exists, where it inherits
-/// the listener's options as on Linux; elsewhere [`arm`] does it. And more connections may wait than
+/// Whether a connected socket still has Nagle's delay, which holds back what is written while something
+/// written before is on its way, and so never the first write. Most clients write once.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use dataserver_adapter::tcp::Delay;
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let socket = TcpStream::connect(listener.local_addr()?)?;
+/// let mut delay = Delay::Harmless;
+/// delay.before_write(&socket)?;
+/// assert!(!socket.nodelay()?);
+/// delay.before_write(&socket)?;
+/// assert!(socket.nodelay()?);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delay {
+    /// Nothing was written yet.
+    Harmless,
+    /// It would meet the next write.
+    On,
+    /// It is turned off, as where a socket is [armed](arm), or the socket has none.
+    Off,
+}
+
+impl Delay {
+    /// Turns it off where it would meet what is written next.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn before_write(&mut self, socket: impl AsFd) -> io::Result<()> {
+        *self = match *self {
+            Self::Harmless => Self::On,
+            Self::On => {
+                sockopt::set_tcp_nodelay(socket, true)?;
+                Self::Off
+            }
+            Self::Off => Self::Off,
+        };
+        Ok(())
+    }
+}
+
+/// Prepares a listener. What it accepts is armed from the moment that it exists, and waits so, where
+/// it inherits the listener's options as on Linux; elsewhere [`arm`] does it. And more connections may wait than
 /// the standard library's 128: those behind the backlog would have to try again after a second.
 ///
 /// # Errors
@@ -67,34 +132,36 @@ pub fn disarm(socket: impl AsFd) -> io::Result<()> {
 ///
 /// ```
 /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-/// dataserver_adapter::tcp::prepare(&listener)?;
+/// dataserver_adapter::tcp::prepare(&listener, dataserver_adapter::tcp::Waits::Never)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn prepare(listener: impl AsFd) -> io::Result<()> {
+pub fn prepare(listener: impl AsFd, waits: Waits) -> io::Result<()> {
     arm(&listener)?;
+    if waits == Waits::Briefly {
+        sockopt::set_socket_timeout(&listener, Timeout::Recv, Some(MOMENT))?;
+    }
     Ok(net::listen(listener, BACKLOG)?)
 }
 
-/// Takes the next connection of a listener that was [prepared](prepare). It is armed, and does not
-/// block.
+/// Takes the next connection of a listener that was [prepared](prepare) for this. It is armed.
 ///
 /// # Errors
 /// What the system says: an [`AcceptError`] tells what to do about it.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
-/// use dataserver_adapter::tcp;
+/// use dataserver_adapter::tcp::{self, Waits};
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// tcp::prepare(&listener)?;
+/// tcp::prepare(&listener, Waits::Never)?;
 /// let client = TcpStream::connect(listener.local_addr()?)?;
-/// let (_socket, peer) = tcp::accept(&listener)?;
+/// let (_socket, peer) = tcp::accept(&listener, Waits::Never)?;
 /// assert_eq!(peer, client.local_addr()?);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
+pub fn accept(listener: impl AsFd, waits: Waits) -> io::Result<(OwnedFd, SocketAddr)> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    let (socket, peer) = retry_on_intr(|| net::acceptfrom_with(&listener, FLAGS))?;
+    let (socket, peer) = retry_on_intr(|| net::acceptfrom_with(&listener, flags(waits)))?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let (socket, peer) = {
         let (socket, peer) = retry_on_intr(|| net::acceptfrom(&listener))?;
@@ -106,31 +173,42 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket, SocketAddr::try_from(peer)?))
 }
 
-/// A socket to [`connect`] to this address. It is armed, and does not block.
+/// A socket to [`connect`] to this address. It is armed, but for its [`Delay`].
 ///
 /// # Errors
 /// What the system says.
 ///
 /// ```
-/// dataserver_adapter::tcp::socket(&"127.0.0.1:8089".parse()?)?;
+/// use dataserver_adapter::tcp::{self, Waits};
+///
+/// tcp::socket(&"127.0.0.1:8089".parse()?, Waits::Never)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+pub fn socket(address: &SocketAddr, waits: Waits) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    let socket = net::socket_with(family, SocketType::STREAM, FLAGS, None)?;
+    let socket = net::socket_with(family, SocketType::STREAM, flags(waits), None)?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let socket = {
         let socket = net::socket(family, SocketType::STREAM, None)?;
         set_flags(&socket)?;
         socket
     };
-    arm(&socket)?;
+    sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+    if waits == Waits::Briefly {
+        sockopt::set_socket_timeout(&socket, Timeout::Send, Some(MOMENT))?;
+        sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(MOMENT))?;
+    }
     Ok(socket)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+fn flags(waits: Waits) -> SocketFlags {
+    match waits {
+        Waits::Never => SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        Waits::Briefly => SocketFlags::CLOEXEC,
+    }
+}
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn set_flags(socket: &OwnedFd) -> io::Result<()> {
@@ -138,17 +216,18 @@ fn set_flags(socket: &OwnedFd) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?)
 }
 
-/// Connects; said again once the socket is writable, it tells how that went.
+/// Connects, and waits for that as the socket does; said again once it is writable, it tells how that
+/// went.
 ///
 /// # Errors
 /// [`WouldBlock`](io::ErrorKind::WouldBlock) until it is known, or what the system says.
 ///
 /// ```
-/// use dataserver_adapter::tcp;
+/// use dataserver_adapter::tcp::{self, Waits};
 ///
 /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// let address = listener.local_addr()?;
-/// let socket = tcp::socket(&address)?;
+/// let socket = tcp::socket(&address, Waits::Never)?;
 /// while let Err(error) = tcp::connect(&socket, &address) {
 ///     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 /// }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use std::{io, mem};
 
-use dataserver_adapter::tcp;
+use dataserver_adapter::tcp::{self, Waits};
 use dataserver_core::Key;
 use rustix::net::bind;
 use smol::future::{block_on, or};
@@ -103,7 +103,7 @@ impl Member {
 
     /// From an address that only some of the others have.
     async fn connect(&self) -> io::Result<Async<TcpStream>> {
-        let socket = tcp::socket(&self.address)?;
+        let socket = tcp::socket(&self.address, Waits::Never)?;
         let from = Ipv4Addr::new(127, 0, 0, 2 + (self.n % 4) as u8);
         bind(&socket, &SocketAddr::from((from, 0)))?;
         let stream = Async::new(TcpStream::from(socket))?;

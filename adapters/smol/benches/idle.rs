@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_io::Async;
+use dataserver_adapter::tcp::{self, Waits};
 use dataserver_smol::{Client, Config, Entry, Key, Server, StartPacket, Timeouts};
 use futures_lite::{AsyncReadExt, future};
 use smol::Executor;
@@ -78,7 +79,7 @@ fn release(mut child: Child) -> io::Result<()> {
 /// Heap bytes per connection of a loop that accepts and waits for a byte.
 fn bare() -> io::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    dataserver_adapter::tcp::prepare(&listener)?;
+    tcp::prepare(&listener, Waits::Never)?;
     let address = listener.local_addr()?;
     let listener = Async::new(listener)?;
     let executor = Executor::new();

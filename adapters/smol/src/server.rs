@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use async_channel::{Receiver as Inbox, Sender as Outbox};
 use async_io::{Async, Timer};
 use async_lock::{Semaphore, SemaphoreGuardArc};
-use dataserver_adapter::tcp::{self, AcceptError};
+use dataserver_adapter::tcp::{self, AcceptError, Waits};
 use dataserver_adapter::{Error, Receipt};
 use dataserver_core::{Config, Entry, LocalError};
 use futures_lite::future;
@@ -204,7 +204,7 @@ impl<K: Kind> Server<K> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn with_handlers(listener: TcpListener, handlers: Handlers<K>) -> io::Result<Self> {
-        tcp::prepare(&listener)?;
+        tcp::prepare(&listener, Waits::Never)?;
         let settings =
             Settings { config: Config::default(), max_connections: MAX_CONNECTIONS, report: None };
         let listener = Arc::new(Async::new(listener)?);
@@ -313,7 +313,8 @@ impl<K: Kind> Server<K> {
                     Timer::after(PAUSE).await;
                 }
                 let permit = permits.acquire_arc().await;
-                Event::Accept(listener.read_with(|listener| tcp::accept(listener)).await, permit)
+                let accept = |listener: &TcpListener| tcp::accept(listener, Waits::Never);
+                Event::Accept(listener.read_with(accept).await, permit)
             };
             match future::or(stop(), accept).await {
                 Event::Accept(Ok((socket, peer)), permit) => {

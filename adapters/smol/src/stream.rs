@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use async_io::Async;
 use dataserver_adapter::socket::{self, Pipe};
-use dataserver_adapter::tcp;
+use dataserver_adapter::tcp::{self, Delay, Waits};
 use futures_lite::{AsyncRead, AsyncWrite};
 
 /// A stream that is armed to abort: however it is dropped, the peer must not take it for an orderly
@@ -163,6 +163,7 @@ pub struct Socket {
     reactor: Option<Async<Arc<OwnedFd>>>,
     peer: Option<SocketAddr>,
     armed: bool,
+    delay: Delay,
     /// Made when an object first goes to a file.
     pipe: Option<Pipe>,
 }
@@ -191,13 +192,7 @@ impl TryFrom<UnixStream> for Socket {
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self {
-            fd: Arc::new(stream.into()),
-            reactor: None,
-            peer: None,
-            armed: false,
-            pipe: None,
-        })
+        Ok(Self::new(stream.into(), None))
     }
 }
 
@@ -210,13 +205,18 @@ impl TryFrom<Async<UnixStream>> for Socket {
 }
 
 impl Socket {
+    fn new(fd: OwnedFd, peer: Option<SocketAddr>) -> Self {
+        Self { fd: Arc::new(fd), reactor: None, peer, armed: false, delay: Delay::Off, pipe: None }
+    }
+
     /// A TCP socket that is armed and does not block.
     pub(crate) fn armed(fd: OwnedFd, peer: SocketAddr) -> Self {
-        Self { fd: Arc::new(fd), reactor: None, peer: Some(peer), armed: true, pipe: None }
+        Self { armed: true, ..Self::new(fd, Some(peer)) }
     }
 
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let mut socket = Self::armed(tcp::socket(&address)?, address);
+        let mut socket = Self::armed(tcp::socket(&address, Waits::Never)?, address);
+        socket.delay = Delay::Harmless;
         poll_fn(|cx| socket.poll_writable(cx, |fd| tcp::connect(fd, &address).map(|()| 0))).await?;
         Ok(socket)
     }
@@ -251,6 +251,15 @@ impl Socket {
         }
     }
 
+    fn poll_write_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        self.delay.before_write(&*self.fd)?;
+        self.poll_writable(cx, attempt)
+    }
+
     fn reactor(&mut self) -> io::Result<&Async<Arc<OwnedFd>>> {
         if self.reactor.is_none() {
             self.reactor = Some(Async::new_nonblocking(Arc::clone(&self.fd))?);
@@ -283,7 +292,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_writable(cx, |fd| socket::write(fd, slices))
+        self.poll_write_with(cx, |fd| socket::write(fd, slices))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -317,7 +326,7 @@ impl Stream for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_writable(cx, |fd| socket::write_last(fd, slices))
+        self.poll_write_with(cx, |fd| socket::write_last(fd, slices))
     }
 
     fn poll_send_file(
@@ -326,7 +335,7 @@ impl Stream for Socket {
         file: &File,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        self.poll_writable(cx, |fd| socket::send_file(fd, file, max))
+        self.poll_write_with(cx, |fd| socket::send_file(fd, file, max))
     }
 
     fn poll_receive_file(
@@ -341,5 +350,26 @@ impl Stream for Socket {
         let received = self.poll_readable(cx, |fd| pipe.receive_file(fd, file, max));
         self.pipe = Some(pipe);
         received
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use futures_lite::{AsyncWriteExt, future};
+
+    use super::*;
+
+    #[test]
+    fn nagles_delay_is_off_before_it_meets_a_write() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut socket = future::block_on(Socket::connect(address)).unwrap();
+        for off in [false, true, true] {
+            future::block_on(socket.write_all(b"some")).unwrap();
+            let same = TcpStream::from(socket.fd.try_clone().unwrap());
+            assert_eq!(same.nodelay().unwrap(), off);
+        }
     }
 }

@@ -10,9 +10,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataserver_adapter::tcp::{self, AcceptError};
+use dataserver_adapter::tcp::{self, AcceptError, Waits};
 use dataserver_adapter::{Error, Receipt};
 use dataserver_core::{Config, Entry};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::handlers::Handlers;
 use crate::object::{Receiver, Sender};
@@ -123,7 +124,7 @@ impl Server {
     /// ```
     pub fn from_listener(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(false)?;
-        tcp::prepare(&listener)?;
+        tcp::prepare(&listener, Waits::Briefly)?;
         let shared = Shared {
             listener,
             kept: KEPT * thread::available_parallelism().map_or(1, NonZeroUsize::get),
@@ -318,7 +319,12 @@ impl Shared {
             state.idle += 1;
         }
         loop {
-            let accepted = tcp::accept(&self.listener);
+            let accepted = tcp::accept(&self.listener, Waits::Briefly);
+            if accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                // Nobody came for a moment: it may take long. Whoever comes then wakes all threads.
+                _ = poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], None);
+                continue;
+            }
             let mut state = self.lock();
             let error = match accepted {
                 Ok(accepted) => {

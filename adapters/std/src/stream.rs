@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dataserver_adapter::socket::{self, Pipe};
-use dataserver_adapter::{Abort, now, tcp};
+use dataserver_adapter::tcp::{self, Delay, Waits};
+use dataserver_adapter::{Abort, now};
 use dataserver_core::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -153,8 +154,8 @@ pub struct Socket {
     fd: OwnedFd,
     peer: Option<SocketAddr>,
     armed: bool,
-    /// Something was written since the last read: what it asks for is not there yet.
-    asked: bool,
+    waits: Waits,
+    delay: Delay,
     deadline: Option<Instant>,
     stop: Option<Arc<Signal>>,
     /// Made when an object first goes to a file.
@@ -168,7 +169,7 @@ impl TryFrom<TcpStream> for Socket {
         stream.set_nonblocking(true)?;
         let peer = stream.peer_addr()?;
         tcp::arm(&stream)?;
-        Ok(Self::armed(stream.into(), peer, None))
+        Ok(Self { armed: true, ..Self::new(stream.into(), Some(peer)) })
     }
 }
 
@@ -177,26 +178,32 @@ impl TryFrom<UnixStream> for Socket {
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self {
-            fd: stream.into(),
-            peer: None,
-            armed: false,
-            asked: false,
-            deadline: None,
-            stop: None,
-            pipe: None,
-        })
+        Ok(Self::new(stream.into(), None))
     }
 }
 
 impl Socket {
-    /// A TCP socket that is armed and does not block, and that `stop` resets.
+    fn new(fd: OwnedFd, peer: Option<SocketAddr>) -> Self {
+        Self {
+            fd,
+            peer,
+            armed: false,
+            waits: Waits::Never,
+            delay: Delay::Off,
+            deadline: None,
+            stop: None,
+            pipe: None,
+        }
+    }
+
+    /// A TCP socket that is armed and waits briefly, and that `stop` resets.
     pub(crate) fn armed(fd: OwnedFd, peer: SocketAddr, stop: Option<Arc<Signal>>) -> Self {
-        Self { fd, peer: Some(peer), armed: true, asked: false, deadline: None, stop, pipe: None }
+        Self { armed: true, waits: Waits::Briefly, stop, ..Self::new(fd, Some(peer)) }
     }
 
     pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let mut socket = Self::armed(tcp::socket(&address)?, address, None);
+        let mut socket = Self::armed(tcp::socket(&address, Waits::Briefly)?, address, None);
+        socket.delay = Delay::Harmless;
         socket.deadline = Some(now().saturating_add(timeout));
         let connect = |fd: &OwnedFd| tcp::connect(fd, &address).map(|()| 0);
         match socket.patiently(PollFlags::OUT, connect) {
@@ -205,6 +212,14 @@ impl Socket {
             }
             connected => connected.map(|_| socket),
         }
+    }
+
+    fn write_with(
+        &mut self,
+        attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.delay.before_write(&self.fd)?;
+        self.patiently(PollFlags::OUT, attempt)
     }
 
     /// Tries until it is done, waiting for the socket each time that it would have to.
@@ -224,9 +239,12 @@ impl Socket {
         }
     }
 
-    /// To try at once would be in vain.
-    fn wait_for_answer(&mut self) -> io::Result<()> {
-        if mem::take(&mut self.asked) { self.wait(PollFlags::IN) } else { Ok(()) }
+    /// The kernel moves files in big steps, none of which must wait.
+    fn wait_never(&mut self) -> io::Result<()> {
+        if mem::replace(&mut self.waits, Waits::Never) == Waits::Briefly {
+            rustix::io::ioctl_fionbio(&self.fd, true)?;
+        }
+        Ok(())
     }
 
     fn wait(&self, readiness: PollFlags) -> io::Result<()> {
@@ -252,8 +270,11 @@ fn timespec(duration: Duration) -> Timespec {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.wait_for_answer()?;
-        self.patiently(PollFlags::IN, |fd| socket::read(fd, buffer))
+        let mut waits = self.waits == Waits::Briefly;
+        self.patiently(PollFlags::IN, |fd| match mem::take(&mut waits) {
+            true => socket::wait_and_read(fd, buffer),
+            false => socket::read(fd, buffer),
+        })
     }
 }
 
@@ -263,8 +284,7 @@ impl Write for Socket {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.asked = true;
-        self.patiently(PollFlags::OUT, |fd| socket::write(fd, slices))
+        self.write_with(|fd| socket::write(fd, slices))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -278,8 +298,7 @@ impl Stream for Socket {
     }
 
     fn write_last(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.asked = true;
-        self.patiently(PollFlags::OUT, |fd| socket::write_last(fd, slices))
+        self.write_with(|fd| socket::write_last(fd, slices))
     }
 
     fn shut_down(&mut self) -> io::Result<()> {
@@ -303,8 +322,8 @@ impl Stream for Socket {
     }
 
     fn send_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
-        self.asked = true;
-        self.patiently(PollFlags::OUT, |fd| socket::send_file(fd, file, max))
+        self.wait_never()?;
+        self.write_with(|fd| socket::send_file(fd, file, max))
     }
 
     fn receive_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
@@ -312,7 +331,7 @@ impl Stream for Socket {
             return Ok(0); // no descriptors left for one: the object can be read all the same
         };
         let received = self
-            .wait_for_answer()
+            .wait_never()
             .and_then(|()| self.patiently(PollFlags::IN, |fd| pipe.receive_file(fd, file, max)));
         self.pipe = Some(pipe);
         received
@@ -347,5 +366,24 @@ impl Signal {
 impl AsFd for Signal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.receiver.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn nagles_delay_is_off_before_it_meets_a_write() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut socket = Socket::connect(address, Duration::from_secs(5)).unwrap();
+        for off in [false, true, true] {
+            socket.write_all(b"some").unwrap();
+            let same = TcpStream::from(socket.fd.try_clone().unwrap());
+            assert_eq!(same.nodelay().unwrap(), off);
+        }
     }
 }
