@@ -313,16 +313,25 @@ impl<K: Kind> Server<K> {
                     Timer::after(PAUSE).await;
                 }
                 let permit = permits.acquire_arc().await;
-                let accept = |listener: &TcpListener| tcp::accept(listener, Waits::Never);
-                Event::Accept(listener.read_with(accept).await, permit)
+                let mut tries = 0;
+                let accept = |listener: &TcpListener| {
+                    tries += 1;
+                    tcp::accept(listener, Waits::Never)
+                };
+                let accepted = listener.read_with(accept).await;
+                Event::Accept { accepted, waited: tries > 1, permit }
             };
             match future::or(stop(), accept).await {
-                Event::Accept(Ok((socket, peer)), permit) => {
+                Event::Accept { accepted: Ok((socket, peer)), waited, permit } => {
                     let socket = Socket::armed(socket, peer);
                     let (shared, alive) = (Arc::clone(&shared), alive.clone());
                     serve(Accepted { socket, shared, _alive: alive, _permit: permit });
+                    if waited {
+                        // Nobody else came before it, nor is likely to have since: it goes first.
+                        future::yield_now().await;
+                    }
                 }
-                Event::Accept(Err(error), _) => match AcceptError::from(&error) {
+                Event::Accept { accepted: Err(error), .. } => match AcceptError::from(&error) {
                     AcceptError::Next => {}
                     AcceptError::Later => {
                         short = true;
@@ -361,14 +370,19 @@ impl<K: Kind> Server<K> {
                     reset.close();
                     deadline = None;
                 }
-                Event::Accept(..) => {}
+                Event::Accept { .. } => {}
             }
         }
     }
 }
 
 enum Event {
-    Accept(io::Result<(OwnedFd, SocketAddr)>, SemaphoreGuardArc),
+    Accept {
+        accepted: io::Result<(OwnedFd, SocketAddr)>,
+        /// For the peer: none was there at the first try.
+        waited: bool,
+        permit: SemaphoreGuardArc,
+    },
     Stop(Grace),
     TooLate,
     AllGone,
