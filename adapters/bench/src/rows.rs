@@ -83,31 +83,46 @@ impl Measured {
     }
 }
 
+/// How often things are measured in turn, and how long nothing happens before each.
+#[derive(Clone, Copy, Debug)]
+pub struct Turns {
+    /// Rounds that count.
+    pub rounds: usize,
+    /// For things whose traces would be in the way of the next.
+    pub pause: Duration,
+}
+
+impl From<usize> for Turns {
+    fn from(rounds: usize) -> Self {
+        Self { rounds, pause: Duration::ZERO }
+    }
+}
+
 /// Measures these in turn. `act` is the client, and says how many units of work it did.
 ///
 /// # Errors
 /// A transfer failed.
 pub fn measure(
-    rounds: usize,
+    turns: impl Into<Turns>,
     pairs: &[Pair<'_>],
     act: impl Fn(&Pair<'_>, &Serving) -> io::Result<f64>,
 ) -> io::Result<Vec<Measured>> {
     let servers = pairs.iter().map(|pair| Serving::start(pair.server, &pair.job));
     let servers = servers.collect::<io::Result<Vec<_>>>()?;
-    measure_on(rounds, pairs, &servers, Duration::ZERO, act)
+    measure_on(turns, pairs, &servers, act)
 }
 
-/// The same, on servers that run already, and after a pause each time.
+/// The same, on servers that run already.
 ///
 /// # Errors
 /// A transfer failed.
 pub fn measure_on(
-    rounds: usize,
+    turns: impl Into<Turns>,
     pairs: &[Pair<'_>],
     servers: &[Serving],
-    pause: Duration,
     act: impl Fn(&Pair<'_>, &Serving) -> io::Result<f64>,
 ) -> io::Result<Vec<Measured>> {
+    let Turns { rounds, pause } = turns.into();
     let once = |thing: usize| {
         let (pair, serving) = (&pairs[thing], &servers[thing]);
         thread::sleep(pause);
@@ -135,11 +150,11 @@ pub(crate) fn one(pair: &Pair<'_>, serving: &Serving) -> io::Result<f64> {
 
 /// Which of these does best in a few rounds.
 pub(crate) fn best<'a>(
-    rounds: usize,
+    turns: impl Into<Turns>,
     pairs: Vec<Pair<'a>>,
     act: impl Fn(&Pair<'_>, &Serving) -> io::Result<f64>,
 ) -> io::Result<Pair<'a>> {
-    let measured = measure(rounds, &pairs, act)?;
+    let measured = measure(turns, &pairs, act)?;
     let rated = pairs.into_iter().zip(measured);
     let best = rated.max_by(|(_, a), (_, b)| a.rate.median().total_cmp(&b.rate.median()));
     best.map(|(pair, _)| pair).ok_or_else(|| io::Error::other("nothing to choose from"))

@@ -1,22 +1,17 @@
 //! Many small objects, beside connections that do nothing.
 
 use std::io;
-use std::time::Duration;
 
 use dataserver_core::Direction;
 
-use super::small::{OBJECT, STRUCTURES, crowd};
-use super::{Pair, measure_on};
+use super::small::{OBJECT, PORTS_ARE_FREE, STRUCTURES, crowd};
+use super::{Pair, Turns, measure_on};
 use crate::contender::{Contender, Job};
 use crate::measure::Effort;
 use crate::report::{Report, Row, Target};
 use crate::serving::Serving;
 
 const IDLE: usize = 5_000;
-
-/// The idle connections hold many of the ports that a client may have here, and Linux gives one out
-/// again a second after it was used: without a pause, clients would mostly look for a port.
-const PAUSE: Duration = Duration::from_millis(1_100);
 
 pub(crate) fn rows(ours: &dyn Contender, report: &mut Report, effort: Effort) -> io::Result<()> {
     report.begin("1 KiB objects, 64 at a time, beside 5,000 idle connections");
@@ -27,7 +22,8 @@ pub(crate) fn rows(ours: &dyn Contender, report: &mut Report, effort: Effort) ->
         let [beside, without] = servers;
         let servers = [beside?, without?];
         let _held = Serving::hold(servers[0].address()?, IDLE)?;
-        let measured = measure_on(effort.rounds, &pairs, &servers, PAUSE, crowd(64, effort))?;
+        let turns = Turns { rounds: effort.rounds, pause: PORTS_ARE_FREE };
+        let measured = measure_on(turns, &pairs, &servers, crowd(64, effort))?;
         report.add(Row {
             what: direction.to_string(),
             baseline: "the same without them".to_owned(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dataserver_core::Direction;
 
-use super::{Pair, best, measure};
+use super::{Pair, Turns, best, measure};
 use crate::bare::{Bare, Structure};
 use crate::contender::{Contender, Job};
 use crate::cpu::Cpu;
@@ -18,6 +18,11 @@ pub(crate) const OBJECT: u64 = 1024;
 
 /// How long each is measured in a round.
 const TIME: Duration = Duration::from_millis(300);
+
+/// Linux gives a port out again a second after its connection ended. Without a pause of that length,
+/// clients would look for one for most of the time: those that closed first, as in a put, and those
+/// beside many idle connections.
+pub(crate) const PORTS_ARE_FREE: Duration = Duration::from_millis(1_100);
 
 /// The structures that a bare server may have for many small objects.
 pub(crate) const STRUCTURES: [Bare; 5] = [
@@ -46,7 +51,15 @@ pub(crate) fn rows(ours: &dyn Contender, report: &mut Report, effort: Effort) ->
             let job = Job::new(direction, OBJECT);
             let crowd = crowd(at_once, effort);
             let bare = |bare| Pair::both(bare, job.clone());
-            let bare = best(3, STRUCTURES.iter().map(|it| bare(it)).collect(), &crowd)?;
+            let pause = match direction {
+                Direction::Put => PORTS_ARE_FREE,
+                Direction::Get => Duration::ZERO,
+            };
+            let bare = best(
+                Turns { rounds: 3, pause },
+                STRUCTURES.iter().map(|it| bare(it)).collect(),
+                &crowd,
+            )?;
             let baseline = bare.server.name();
             let mut pairs = vec![
                 Pair::both(ours, job.clone()),
@@ -55,7 +68,7 @@ pub(crate) fn rows(ours: &dyn Contender, report: &mut Report, effort: Effort) ->
             ];
             let runtime = ours.runtime();
             pairs.extend(runtime.map(|runtime| Pair::both(runtime, job)));
-            let measured = measure(effort.rounds, &pairs, &crowd)?;
+            let measured = measure(Turns { rounds: effort.rounds, pause }, &pairs, &crowd)?;
             let [both, server, bare, rest @ ..] = &measured[..] else { continue };
             let what = format!("{direction}, {at_once} at a time");
             let row = |what, unit, ours, theirs, target| Row {
