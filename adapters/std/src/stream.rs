@@ -155,6 +155,8 @@ pub struct Socket {
     peer: Option<SocketAddr>,
     armed: bool,
     waits: Waits,
+    /// The peer has to begin, or to answer: nothing has been read since.
+    begins: bool,
     delay: Delay,
     deadline: Option<Instant>,
     stop: Option<Arc<Signal>>,
@@ -189,6 +191,7 @@ impl Socket {
             peer,
             armed: false,
             waits: Waits::Never,
+            begins: true,
             delay: Delay::Off,
             deadline: None,
             stop: None,
@@ -218,6 +221,7 @@ impl Socket {
         &mut self,
         attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        self.begins = true;
         self.delay.before_write(&self.fd)?;
         self.patiently(PollFlags::OUT, attempt)
     }
@@ -270,7 +274,10 @@ fn timespec(duration: Duration) -> Timespec {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut waits = self.waits == Waits::Briefly;
+        // Not while an object runs: a call that waits goes on for as long as more arrives, and copies
+        // pieces so large that they have left the cache.
+        let begins = mem::take(&mut self.begins);
+        let mut waits = begins && self.waits == Waits::Briefly;
         self.patiently(PollFlags::IN, |fd| match mem::take(&mut waits) {
             true => socket::wait_and_read(fd, buffer),
             false => socket::read(fd, buffer),
