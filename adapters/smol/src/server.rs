@@ -88,8 +88,8 @@ impl Server {
         Self::from_listener(TcpListener::bind(address)?)
     }
 
-    /// Serves a listener that is there already. Stopping the server shuts the listener down, also
-    /// for others that may hold it.
+    /// Serves a listener that is there already, and is the server's from now on: its options change,
+    /// and stopping the server shuts it down, also for others that may hold it.
     ///
     /// # Errors
     /// What the system says.
