@@ -10,7 +10,7 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{self, AddressFamily, Shutdown, SocketFlags, SocketType};
 
 /// For how long a call on a socket that waits [briefly](Waits::Briefly) does so.
-pub const MOMENT: Duration = Duration::from_millis(20);
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// Whether calls on a socket wait for the peer.
 ///
@@ -24,8 +24,8 @@ pub const MOMENT: Duration = Duration::from_millis(20);
 pub enum Waits {
     /// They do not: the socket is `O_NONBLOCK`.
     Never,
-    /// For a [`MOMENT`]: what takes longer is to be polled for. To wait in the call that then gets
-    /// what it waited for is cheaper than to poll first. Only Linux does; elsewhere they never wait.
+    /// For 20 ms: what takes longer is to be polled for. To wait in the call that then gets what it
+    /// waited for is cheaper than to poll first. Only Linux does; elsewhere they never wait.
     Briefly,
 }
 
