@@ -316,12 +316,14 @@ impl Sender {
     /// # }
     /// ```
     pub async fn send_file(&mut self, mut file: &File) -> io::Result<Receipt> {
-        let mut first = Vec::with_capacity(FIRST_BYTES);
-        match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
-            Ok(FIRST_BYTES) => self.write_all(&first).await?,
-            Ok(_) => return self.send(&first).await,
-            Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
-        }
+        {
+            let mut first = Vec::with_capacity(FIRST_BYTES);
+            match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
+                Ok(FIRST_BYTES) => self.write_all(&first).await?,
+                Ok(_) => return self.send(&first).await,
+                Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
+            }
+        } // nobody holds a buffer for what follows
         while self.driver.run(Want::SendFile(file)).await? > 0 {}
         let mut buffer = vec![0; COPY_BUFFER];
         loop {
