@@ -1,4 +1,4 @@
-//! One attempt each at what the adapters do on a socket that does not block.
+//! One attempt each at what the adapters do on a socket.
 
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
@@ -98,8 +98,8 @@ pub fn write(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     send(socket, slices, SendFlags::NOSIGNAL)
 }
 
-/// [`write()`], where the socket is [shut down](shut_down) next: the last segment may wait for that, and
-/// leave with the end of the stream, so that the peer wakes once.
+/// [`write()`], where the socket is mostly [shut down](shut_down) next: the last segment may wait for that
+/// for some 200 ms, and leaves with the end of the stream, so that the peer wakes once.
 ///
 /// # Errors
 /// As there.
@@ -130,7 +130,8 @@ fn send(socket: impl AsFd, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Resu
     Ok(retry_on_intr(|| net::sendmsg(&socket, slices, &mut nothing_else, flags))?)
 }
 
-/// Sends up to `max` bytes of a file from its cursor, without taking them through this process.
+/// Sends up to `max` bytes of a file from its cursor, without taking them through this process. The
+/// socket must be `O_NONBLOCK`, or it waits.
 ///
 /// 0 where nothing, or nothing more, goes this way: the file is at its end, or the system cannot, or
 /// the file is at fault. What is left is then to be read and written, which tells one from another.
@@ -226,7 +227,8 @@ impl Pipe {
     }
 
     /// Receives up to `max` bytes into a file at its cursor, without taking them through this
-    /// process. All that have left the socket are in the file when it returns.
+    /// process. All that have left the socket are in the file when it returns. The socket must be
+    /// `O_NONBLOCK`, or it waits.
     ///
     /// 0 where nothing, or nothing more, comes this way: the stream is at its end, or the system
     /// cannot. What is left is then to be read, which tells the one from the other.

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{self, AddressFamily, Shutdown, SocketFlags, SocketType};
@@ -24,9 +26,29 @@ const MOMENT: Duration = Duration::from_millis(20);
 pub enum Waits {
     /// They do not: the socket is `O_NONBLOCK`.
     Never,
-    /// For 20 ms: what takes longer is to be polled for. To wait in the call that then gets what it
-    /// waited for is cheaper than to poll first. Only Linux does; elsewhere they never wait.
+    /// `connect` does, for 20 ms, and so does a read after [`let_reads_wait`]; what takes longer is to
+    /// be polled for. To wait in the call that then has what it waited for is cheaper than to poll
+    /// first. On Linux only; elsewhere this is `Never`.
     Briefly,
+}
+
+/// Has a read of a socket that waits [briefly](Waits::Briefly) give up in time.
+///
+/// # Errors
+/// What the system says.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use dataserver_adapter::tcp;
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let socket = TcpStream::connect(listener.local_addr()?)?;
+/// tcp::let_reads_wait(&socket)?;
+/// assert!(socket.read_timeout()?.is_some());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn let_reads_wait(socket: impl AsFd) -> io::Result<()> {
+    Ok(sockopt::set_socket_timeout(socket, Timeout::Recv, Some(MOMENT))?)
 }
 
 /// How many connections may wait to be accepted. The kernel takes less where `somaxconn` says so.
@@ -79,8 +101,8 @@ pub fn disarm(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_linger(socket, None)?)
 }
 
-/// Whether a connected socket still has Nagle's delay, which holds back what is written while something
-/// written before is on its way, and so never the first write. Most clients write once.
+/// Nagle's delay of a connected socket, which holds back what is written while something written before
+/// is on its way: not the first write. Most clients write once.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
@@ -88,7 +110,7 @@ pub fn disarm(socket: impl AsFd) -> io::Result<()> {
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let socket = TcpStream::connect(listener.local_addr()?)?;
-/// let mut delay = Delay::Harmless;
+/// let mut delay = Delay::BeforeFirstWrite;
 /// delay.before_write(&socket)?;
 /// assert!(!socket.nodelay()?);
 /// delay.before_write(&socket)?;
@@ -97,11 +119,11 @@ pub fn disarm(socket: impl AsFd) -> io::Result<()> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delay {
-    /// Nothing was written yet.
-    Harmless,
-    /// It would meet the next write.
-    On,
-    /// It is turned off, as where a socket is [armed](arm), or the socket has none.
+    /// It is on, and nothing was written yet.
+    BeforeFirstWrite,
+    /// It is on, and would hold back the next write.
+    BeforeNextWrite,
+    /// It is off, as where a socket is [armed](arm), or the socket has none.
     Off,
 }
 
@@ -112,8 +134,8 @@ impl Delay {
     /// What the system says.
     pub fn before_write(&mut self, socket: impl AsFd) -> io::Result<()> {
         *self = match *self {
-            Self::Harmless => Self::On,
-            Self::On => {
+            Self::BeforeFirstWrite => Self::BeforeNextWrite,
+            Self::BeforeNextWrite => {
                 sockopt::set_tcp_nodelay(socket, true)?;
                 Self::Off
             }
@@ -123,54 +145,86 @@ impl Delay {
     }
 }
 
-/// Prepares a listener. What it accepts is armed from the moment that it exists, and waits so, where
-/// it inherits the listener's options as on Linux; elsewhere [`arm`] does it. And more connections may wait than
-/// the standard library's 128: those behind the backlog would have to try again after a second.
-///
-/// # Errors
-/// What the system says: the socket is not one that listens.
-///
-/// ```
-/// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-/// dataserver_adapter::tcp::prepare(&listener, dataserver_adapter::tcp::Waits::Never)?;
-/// # Ok::<(), std::io::Error>(())
-/// ```
-pub fn prepare(listener: impl AsFd, waits: Waits) -> io::Result<()> {
-    arm(&listener)?;
-    if waits == Waits::Briefly {
-        sockopt::set_socket_timeout(&listener, Timeout::Recv, Some(MOMENT))?;
-    }
-    Ok(net::listen(listener, BACKLOG)?)
-}
-
-/// Takes the next connection of a listener that was [prepared](prepare) for this. It is armed.
-///
-/// # Errors
-/// What the system says: an [`AcceptError`] tells what to do about it.
+/// The connections of a listener that nobody has accepted yet. They are armed from the moment that
+/// they exist, as they inherit the options of the listener on Linux; elsewhere, and where they came
+/// before the listener had these options, they are armed as they are accepted.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
-/// use dataserver_adapter::tcp::{self, Waits};
+/// use dataserver_adapter::tcp::{Backlog, Waits};
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// tcp::prepare(&listener, Waits::Never)?;
+/// let backlog = Backlog::of(&listener)?;
 /// let client = TcpStream::connect(listener.local_addr()?)?;
-/// let (_socket, peer) = tcp::accept(&listener, Waits::Never)?;
+/// let (_socket, peer) = backlog.accept(&listener, Waits::Never)?;
 /// assert_eq!(peer, client.local_addr()?);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn accept(listener: impl AsFd, waits: Waits) -> io::Result<(OwnedFd, SocketAddr)> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let (socket, peer) = retry_on_intr(|| net::acceptfrom_with(&listener, flags(waits)))?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let (socket, peer) = {
-        let (socket, peer) = retry_on_intr(|| net::acceptfrom(&listener))?;
+#[derive(Debug)]
+pub struct Backlog {
+    /// It has not been empty yet: some may have come before the options were set.
+    unarmed: AtomicBool,
+}
+
+impl Backlog {
+    /// Sets the options of this listener, and lets more connections wait than the standard library's
+    /// 128: those behind the backlog would have to try again after a second.
+    ///
+    /// # Errors
+    /// What the system says: the socket is not one that listens.
+    ///
+    /// ```
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// dataserver_adapter::tcp::Backlog::of(&listener)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn of(listener: impl AsFd) -> io::Result<Self> {
+        arm(&listener)?;
+        net::listen(listener, BACKLOG)?;
+        Ok(Self { unarmed: AtomicBool::new(true) })
+    }
+
+    /// Takes the next connection of this listener, and waits for it where the listener does. It is
+    /// armed.
+    ///
+    /// # Errors
+    /// What the system says: an [`AcceptError`] tells what to do about it.
+    ///
+    /// ```
+    /// use std::io::{ErrorKind, Read};
+    /// use std::net::{TcpListener, TcpStream};
+    /// use dataserver_adapter::tcp::{Backlog, Waits};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut early = TcpStream::connect(listener.local_addr()?)?;
+    /// drop(Backlog::of(&listener)?.accept(&listener, Waits::Never)?);
+    /// assert_eq!(early.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn accept(&self, listener: impl AsFd, waits: Waits) -> io::Result<(OwnedFd, SocketAddr)> {
+        let unarmed = self.unarmed.load(Ordering::Acquire) && self.holds_some(&listener)?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let (socket, peer) = retry_on_intr(|| net::acceptfrom_with(&listener, flags(waits)))?;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let (unarmed, (socket, peer)) = (true, retry_on_intr(|| net::acceptfrom(&listener))?);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
         set_flags(&socket)?;
-        arm(&socket)?;
-        (socket, peer)
-    };
-    let peer = peer.ok_or(Errno::CONNABORTED)?; // gone before it was taken
-    Ok((socket, SocketAddr::try_from(peer)?))
+        let peer = peer.ok_or(Errno::CONNABORTED)?; // gone before it was taken
+        if unarmed {
+            arm(&socket)?;
+        }
+        Ok((socket, SocketAddr::try_from(peer)?))
+    }
+
+    /// Whether one waits now. Once none does, all that came early have been accepted.
+    fn holds_some(&self, listener: impl AsFd) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&listener, PollFlags::IN)];
+        let some = retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))? > 0;
+        if !some {
+            self.unarmed.store(false, Ordering::Release);
+        }
+        Ok(some)
+    }
 }
 
 /// A socket to [`connect`] to this address. It is armed, but for its [`Delay`].
@@ -197,7 +251,6 @@ pub fn socket(address: &SocketAddr, waits: Waits) -> io::Result<OwnedFd> {
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
     if waits == Waits::Briefly {
         sockopt::set_socket_timeout(&socket, Timeout::Send, Some(MOMENT))?;
-        sockopt::set_socket_timeout(&socket, Timeout::Recv, Some(MOMENT))?;
     }
     Ok(socket)
 }
@@ -228,15 +281,15 @@ fn set_flags(socket: &OwnedFd) -> io::Result<()> {
 /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// let address = listener.local_addr()?;
 /// let socket = tcp::socket(&address, Waits::Never)?;
-/// while let Err(error) = tcp::connect(&socket, &address) {
+/// while let Err(error) = tcp::connect(&socket, &address, Waits::Never) {
 ///     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn connect(socket: impl AsFd, address: &SocketAddr) -> io::Result<()> {
+pub fn connect(socket: impl AsFd, address: &SocketAddr, waits: Waits) -> io::Result<()> {
     let connected = match net::connect(&socket, address) {
         // To a peer on the same machine it is done by now, and needs no waiting.
-        Err(Errno::INPROGRESS) => net::connect(&socket, address),
+        Err(Errno::INPROGRESS) if waits == Waits::Never => net::connect(&socket, address),
         connected => connected,
     };
     match connected {

@@ -107,7 +107,7 @@ impl Member {
         let from = Ipv4Addr::new(127, 0, 0, 2 + (self.n % 4) as u8);
         bind(&socket, &SocketAddr::from((from, 0)))?;
         let stream = Async::new(TcpStream::from(socket))?;
-        stream.write_with(|stream| tcp::connect(stream, &self.address)).await?;
+        stream.write_with(|stream| tcp::connect(stream, &self.address, Waits::Never)).await?;
         Ok(stream)
     }
 }

@@ -15,7 +15,7 @@ fn packet(kind: u8, name: &str) -> Vec<u8> {
 }
 
 /// In the start packet, reading, writing, and waiting for the receipt: wherever a thread waits for a socket
-/// to be ready. The other calls the kernel makes again by itself.
+/// to be ready. The other calls are made again, by the kernel or by the adapter.
 fn interrupted_servers_go_on(server: Any) {
     let (mut process, address) = Process::server(PROGRAM, server, &[]);
     let mut beginner = Raw::client(address, &packet(1, entry::GET)[..24]);

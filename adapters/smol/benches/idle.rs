@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_io::Async;
-use dataserver_adapter::tcp::{self, Waits};
+use dataserver_adapter::tcp::Backlog;
 use dataserver_smol::{Client, Config, Entry, Key, Server, StartPacket, Timeouts};
 use futures_lite::{AsyncReadExt, future};
 use smol::Executor;
@@ -79,7 +79,7 @@ fn release(mut child: Child) -> io::Result<()> {
 /// Heap bytes per connection of a loop that accepts and waits for a byte.
 fn bare() -> io::Result<f64> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    tcp::prepare(&listener, Waits::Never)?;
+    Backlog::of(&listener)?;
     let address = listener.local_addr()?;
     let listener = Async::new(listener)?;
     let executor = Executor::new();

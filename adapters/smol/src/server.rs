@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use async_channel::{Receiver as Inbox, Sender as Outbox};
 use async_io::{Async, Timer};
 use async_lock::{Semaphore, SemaphoreGuardArc};
-use dataserver_adapter::tcp::{self, AcceptError, Waits};
+use dataserver_adapter::tcp::{self, AcceptError, Backlog, Waits};
 use dataserver_adapter::{Error, Receipt};
 use dataserver_core::{Config, Entry, LocalError};
 use futures_lite::future;
@@ -55,6 +55,7 @@ type Report = dyn Fn(io::Result<Receipt>) + Send + Sync;
 /// ```
 pub struct Server<K: Kind = Shared> {
     listener: Arc<Async<TcpListener>>,
+    backlog: Backlog,
     handlers: Handlers<K>,
     settings: Settings,
     stop: (Outbox<Grace>, Inbox<Grace>),
@@ -204,11 +205,11 @@ impl<K: Kind> Server<K> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn with_handlers(listener: TcpListener, handlers: Handlers<K>) -> io::Result<Self> {
-        tcp::prepare(&listener, Waits::Never)?;
+        let backlog = Backlog::of(&listener)?;
         let settings =
             Settings { config: Config::default(), max_connections: MAX_CONNECTIONS, report: None };
         let listener = Arc::new(Async::new(listener)?);
-        Ok(Self { listener, handlers, settings, stop: async_channel::unbounded() })
+        Ok(Self { listener, backlog, handlers, settings, stop: async_channel::unbounded() })
     }
 
     /// Other chunks, limits and timeouts than the default.
@@ -298,7 +299,7 @@ impl<K: Kind> Server<K> {
 
     /// Accepts until it is to stop, then waits for the connections, and at last resets them.
     async fn accept_all(self, serve: impl Fn(Accepted<K>)) -> io::Result<()> {
-        let Self { listener, handlers, settings, stop: (_open, stops) } = self;
+        let Self { listener, backlog, handlers, settings, stop: (_open, stops) } = self;
         let stop = || async { Event::Stop(stops.recv().await.unwrap_or(Grace::MAX)) };
         let permits = Arc::new(Semaphore::new(settings.max_connections.get()));
         let (reset, resetting) = async_channel::bounded(1);
@@ -316,7 +317,7 @@ impl<K: Kind> Server<K> {
                 let mut tries = 0;
                 let accept = |listener: &TcpListener| {
                     tries += 1;
-                    tcp::accept(listener, Waits::Never)
+                    backlog.accept(listener, Waits::Never)
                 };
                 let accepted = listener.read_with(accept).await;
                 Event::Accept { accepted, waited: tries > 1, permit }

@@ -94,8 +94,9 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
         Ok(false)
     }
 
-    /// Writes some of the last bytes of an object: [`poll_close`](AsyncWrite::poll_close) comes next,
-    /// and what is written here may wait for it, to leave together.
+    /// Writes some of the last bytes of an object. What is written here may wait for a moment, as
+    /// [`poll_close`](AsyncWrite::poll_close) mostly comes next, to leave together with the end. A
+    /// stream over another one hands this on, or lets it be a write.
     ///
     /// # Errors
     /// As those of any write.
@@ -216,8 +217,11 @@ impl Socket {
 
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let mut socket = Self::armed(tcp::socket(&address, Waits::Never)?, address);
-        socket.delay = Delay::Harmless;
-        poll_fn(|cx| socket.poll_writable(cx, |fd| tcp::connect(fd, &address).map(|()| 0))).await?;
+        socket.delay = Delay::BeforeFirstWrite;
+        poll_fn(|cx| {
+            socket.poll_writable(cx, |fd| tcp::connect(fd, &address, Waits::Never).map(|()| 0))
+        })
+        .await?;
         Ok(socket)
     }
 

@@ -10,10 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataserver_adapter::tcp::{self, AcceptError, Waits};
+use dataserver_adapter::tcp::{self, AcceptError, Backlog, Waits};
 use dataserver_adapter::{Error, Receipt};
 use dataserver_core::{Config, Entry};
-use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::handlers::Handlers;
 use crate::object::{Receiver, Sender};
@@ -66,6 +65,7 @@ pub struct Server {
 
 struct Shared {
     listener: TcpListener,
+    backlog: Backlog,
     /// [`KEPT`], for all processors.
     kept: usize,
     state: Mutex<State>,
@@ -124,8 +124,8 @@ impl Server {
     /// ```
     pub fn from_listener(listener: TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(false)?;
-        tcp::prepare(&listener, Waits::Briefly)?;
         let shared = Shared {
+            backlog: Backlog::of(&listener)?,
             listener,
             kept: KEPT * thread::available_parallelism().map_or(1, NonZeroUsize::get),
             state: Mutex::default(),
@@ -319,12 +319,7 @@ impl Shared {
             state.idle += 1;
         }
         loop {
-            let accepted = tcp::accept(&self.listener, Waits::Briefly);
-            if accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
-                // Nobody came for a moment: it may take long. Whoever comes then wakes all threads.
-                _ = poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], None);
-                continue;
-            }
+            let accepted = self.backlog.accept(&self.listener, Waits::Briefly);
             let mut state = self.lock();
             let error = match accepted {
                 Ok(accepted) => {

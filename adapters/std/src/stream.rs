@@ -74,8 +74,9 @@ pub trait Stream: Read + Write {
     /// of the system's own included.
     fn set_deadline(&mut self, deadline: Option<Instant>);
 
-    /// Writes some of the last bytes of an object: [`shut_down`](Self::shut_down) comes next, and
-    /// what is written here may wait for it, to leave together.
+    /// Writes some of the last bytes of an object. What is written here may wait for a moment, as
+    /// [`shut_down`](Self::shut_down) mostly comes next, to leave together with the end. A stream
+    /// over another one hands this on, or lets it be a write.
     ///
     /// # Errors
     /// As those of any write.
@@ -155,8 +156,10 @@ pub struct Socket {
     peer: Option<SocketAddr>,
     armed: bool,
     waits: Waits,
-    /// The peer has to begin, or to answer: nothing has been read since.
-    begins: bool,
+    /// Reads that wait give up in time.
+    timed: bool,
+    /// Something was written since the last read: the answer is not there yet.
+    asked: bool,
     delay: Delay,
     deadline: Option<Instant>,
     stop: Option<Arc<Signal>>,
@@ -191,7 +194,8 @@ impl Socket {
             peer,
             armed: false,
             waits: Waits::Never,
-            begins: true,
+            timed: false,
+            asked: false,
             delay: Delay::Off,
             deadline: None,
             stop: None,
@@ -206,9 +210,9 @@ impl Socket {
 
     pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
         let mut socket = Self::armed(tcp::socket(&address, Waits::Briefly)?, address, None);
-        socket.delay = Delay::Harmless;
+        socket.delay = Delay::BeforeFirstWrite;
         socket.deadline = Some(now().saturating_add(timeout));
-        let connect = |fd: &OwnedFd| tcp::connect(fd, &address).map(|()| 0);
+        let connect = |fd: &OwnedFd| tcp::connect(fd, &address, Waits::Briefly).map(|()| 0);
         match socket.patiently(PollFlags::OUT, connect) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(io::ErrorKind::TimedOut.into())
@@ -221,7 +225,7 @@ impl Socket {
         &mut self,
         attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        self.begins = true;
+        self.asked = true;
         self.delay.before_write(&self.fd)?;
         self.patiently(PollFlags::OUT, attempt)
     }
@@ -274,10 +278,12 @@ fn timespec(duration: Duration) -> Timespec {
 
 impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Not while an object runs: a call that waits goes on for as long as more arrives, and copies
-        // pieces so large that they have left the cache.
-        let begins = mem::take(&mut self.begins);
-        let mut waits = begins && self.waits == Waits::Briefly;
+        // Not within an object: a call that waits goes on for as long as more arrives, and copies pieces
+        // so large that they have left the cache.
+        let mut waits = mem::take(&mut self.asked) && self.waits == Waits::Briefly;
+        if waits && !mem::replace(&mut self.timed, true) {
+            tcp::let_reads_wait(&self.fd)?;
+        }
         self.patiently(PollFlags::IN, |fd| match mem::take(&mut waits) {
             true => socket::wait_and_read(fd, buffer),
             false => socket::read(fd, buffer),
