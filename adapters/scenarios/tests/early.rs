@@ -44,10 +44,12 @@ fn silence_after_the_object_is_timed(server: Any) {
 }
 
 fn stop_resets(server: Any) {
-    let (mut client, setup) = early(&start(1, -1)[..24]);
-    let server = Server::start(server, setup);
+    let (mut client, setup) = early(&start(1, -1));
+    let server = Server::start(server, setup.on(get(None), [Do::Send(object(10))]));
+    assert_eq!(client.read(10), object(10)); // so it has been accepted
     server.stop(Duration::ZERO);
-    assert_eq!(client.end(), End::Reset);
+    client.wait_for_reset();
+    server.outcomes.soon().unwrap_err();
 }
 
 servers!(
