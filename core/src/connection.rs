@@ -67,25 +67,35 @@ pub enum Step<'a> {
         /// The most bytes to move: at least 1, at most the chunk.
         max: usize,
     },
-    /// Move bytes from the application to the stream, then [`advance`](Connection::advance); or the
-    /// object is at its end: [`end_of_object`](Connection::end_of_object).
+    /// Move bytes from the application to the stream, then [`advance`](Connection::advance). If the
+    /// application has no more, the object ends here: [`offer(0, true)`](Connection::offer).
     ///
-    /// What the peer may send meanwhile stays in the stream, until [`AwaitEnd`](Self::AwaitEnd)
-    /// reads it.
+    /// Bytes that the peer sends during this step stay in the stream. A later step reads them.
     Send {
         /// The most bytes to move: at least 1, at most the chunk.
         max: usize,
     },
-    /// Receiver: the object is whole. Make it last, then [`commit`](Connection::commit).
-    Commit,
-    /// Shut down the write half, then [`shut_down`](Connection::shut_down). What follows a sender's
-    /// object is its end; what follows a receiver's commit is the receipt.
+    /// Sender: ask the application how much of the object is left, then
+    /// [`offer`](Connection::offer) it.
     ///
-    /// A sender is asked to as soon as it has sent a declared size. If its application has more,
-    /// the declaration was wrong: report how much to [`advance`](Connection::advance), and a part is
-    /// not passed off as the whole. And if its peer has closed already, there is no receiver that
-    /// could have committed: where the stream can tell, look before, and report it
-    /// ([`end_of_stream`](Connection::end_of_stream)).
+    /// This step follows the last byte of a declared size. Only the application knows whether its
+    /// object ends there too. If it has more, the declaration was wrong, and the connection fails
+    /// instead of passing a part off as the whole.
+    Offer {
+        /// The most bytes that need to be offered: the chunk.
+        max: usize,
+    },
+    /// Sender: look, without waiting, whether the peer has ended the stream already. If it has, it
+    /// closed before it could commit: [`end_of_stream`](Connection::end_of_stream). If not, or if
+    /// this stream cannot tell: [`still_open`](Connection::still_open).
+    ///
+    /// A driver may peek, or read: bytes that it took are reported to
+    /// [`advance`](Connection::advance), and are the peer's error.
+    Peek,
+    /// Receiver: the object is whole. Make it durable, then [`commit`](Connection::commit).
+    Commit,
+    /// Shut down the write half, then [`shut_down`](Connection::shut_down). At a sender this ends the
+    /// object. At a receiver it is the receipt.
     Shutdown,
     /// Read from the stream: it should be at its end ([`end_of_stream`](Connection::end_of_stream)).
     /// If bytes come instead, drop them and report how many to [`advance`](Connection::advance).
@@ -103,6 +113,8 @@ impl Step<'_> {
             Self::Write { .. } => "Write",
             Self::Receive { .. } => "Receive",
             Self::Send { .. } => "Send",
+            Self::Offer { .. } => "Offer",
+            Self::Peek => "Peek",
             Self::Commit => "Commit",
             Self::Shutdown => "Shutdown",
             Self::AwaitEnd => "AwaitEnd",
@@ -120,11 +132,11 @@ impl Step<'_> {
 /// - ask: [`step`](Self::step), [`deadline`](Self::deadline), [`packet`](Self::packet),
 ///   [`side`](Self::side), [`moved`](Self::moved);
 /// - report on the stream: [`feed`](Self::feed), [`advance`](Self::advance),
-///   [`end_of_stream`](Self::end_of_stream), [`shut_down`](Self::shut_down),
-///   [`reset`](Self::reset);
+///   [`would_block`](Self::would_block), [`end_of_stream`](Self::end_of_stream),
+///   [`still_open`](Self::still_open), [`shut_down`](Self::shut_down), [`reset`](Self::reset);
 /// - report on the application: [`accept`](Self::accept), [`refuse`](Self::refuse),
-///   [`end_of_object`](Self::end_of_object), [`commit`](Self::commit), [`abort`](Self::abort);
-/// - report on time: [`wait`](Self::wait), [`handle_timeout`](Self::handle_timeout).
+///   [`offer`](Self::offer), [`commit`](Self::commit), [`abort`](Self::abort);
+/// - report on time: [`handle_timeout`](Self::handle_timeout).
 ///
 /// A report that the step did not ask for changes nothing but that the connection fails with
 /// [`LocalError::Misuse`]. After [`Step::Done`] nothing changes at all: the first error wins.
@@ -140,6 +152,10 @@ impl Step<'_> {
 /// client.advance(25);
 /// assert_eq!(client.step(), Step::Send { max: 3 });
 /// client.advance(3);
+/// assert_eq!(client.step(), Step::Offer { max: 4 << 20 });
+/// client.offer(0, true); // the application has no more
+/// assert_eq!(client.step(), Step::Peek);
+/// client.still_open(); // the peer has not closed early
 /// assert_eq!(client.step(), Step::Shutdown);
 /// client.shut_down();
 /// assert_eq!(client.step(), Step::AwaitEnd);
@@ -152,8 +168,10 @@ pub struct Connection {
     state: State,
     packet: Option<StartPacket>,
     transfer: Transfer,
-    /// The start timer until the start packet has passed; then that of the wait for the peer.
-    timer: Option<Instant>,
+    /// When the stream is to be tried again, while the driver waits for the peer.
+    retry: Option<Instant>,
+    /// The wait ends at `retry`, unless that try succeeds.
+    last_try: bool,
     transfer_deadline: Instant,
     idle: Duration,
     end: Duration,
@@ -166,6 +184,8 @@ enum State {
     Decide(StartPacket),
     WritePacket { packet: StartPacket, written: u8 },
     Object,
+    Offer,
+    Peek,
     Commit,
     Shutdown,
     AwaitReceipt,
@@ -183,7 +203,11 @@ impl Connection {
     /// assert_eq!(connection.step(), Step::Read { max: 25 });
     /// ```
     pub fn server(config: Config, now: Instant) -> Self {
-        Self::new(State::ReadPacket(StartPacketParser::new()), config, now)
+        let mut server = Self::new(State::ReadPacket(StartPacketParser::new()), config, now);
+        // Bytes do not put this one off.
+        server.retry = Some(now.saturating_add(config.timeouts.start));
+        server.last_try = true;
+        server
     }
 
     /// A client's side of a connection that was made at `now`.
@@ -212,7 +236,8 @@ impl Connection {
             packet: None,
             // Until a start packet says more: something of unknown size, to be received.
             transfer: Transfer::new(Side::Receiver, ObjectSize::UNKNOWN, limit, chunk),
-            timer: Some(now.saturating_add(timeouts.start)),
+            retry: None,
+            last_try: false,
             transfer_deadline: now.saturating_add(timeouts.transfer),
             idle: timeouts.idle,
             end: timeouts.end,
@@ -243,6 +268,7 @@ impl Connection {
     /// let connection = Connection::server(Config::default(), Instant::default());
     /// assert_eq!(connection.step(), connection.step());
     /// ```
+    #[inline]
     pub fn step(&self) -> Step<'_> {
         match &self.state {
             State::ReadPacket(parser) => Step::Read { max: parser.missing() },
@@ -256,6 +282,8 @@ impl Connection {
                 (Side::Receiver, 0) => Step::AwaitEnd,
                 (Side::Receiver, max) => Step::Receive { max },
             },
+            State::Offer => Step::Offer { max: self.transfer.chunk_len() },
+            State::Peek => Step::Peek,
             State::Commit => Step::Commit,
             State::Shutdown => Step::Shutdown,
             State::AwaitReceipt => Step::AwaitEnd,
@@ -263,20 +291,30 @@ impl Connection {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due; `None` for never.
+    /// When to try the step again at the latest, for a driver that waits for the peer at `now`.
+    /// `None` if there is no limit.
     ///
-    /// Any report may change it. A driver that sleeps until then, and no longer, neither hangs nor
-    /// spins.
+    /// A driver that sleeps until the stream is ready or this time has come, and then tries the step
+    /// again, neither hangs nor spins. Any report may change the deadline.
     ///
     /// ```
     /// use core::time::Duration;
     /// use dataserver_core::{Config, Connection, Instant};
     ///
+    /// let now = Instant::new(Duration::from_secs(1));
     /// let connection = Connection::server(Config::default(), Instant::default());
-    /// assert_eq!(connection.deadline(), Some(Instant::new(Duration::from_secs(5))));
+    /// assert_eq!(connection.deadline(now), Some(Instant::new(Duration::from_secs(5))));
     /// ```
-    pub fn deadline(&self) -> Option<Instant> {
-        self.next_timer().map(|(_, due)| due)
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let retry = match (self.retry, self.wait_for_peer()) {
+            (Some(retry), _) => retry,
+            (None, Some((_, timeout))) => self.first_retry(now, timeout),
+            (None, None) => FOREVER,
+        };
+        match self.state {
+            State::Done(_) => None,
+            _ => Some(retry.min(self.transfer_deadline)).filter(|deadline| *deadline < FOREVER),
+        }
     }
 
     /// The start packet, once it is known.
@@ -322,20 +360,30 @@ impl Connection {
         self.transfer.side() == Side::Sender
     }
 
-    /// The timer that runs out first, and when.
-    fn next_timer(&self) -> Option<(Timer, Instant)> {
-        let timer = match self.state {
-            State::Done(_) => return None,
-            State::ReadPacket(_) | State::WritePacket { .. } => Timer::Start,
-            State::AwaitReceipt => Timer::End,
-            _ => Timer::Idle,
-        };
-        let whole = (Timer::Transfer, self.transfer_deadline);
-        let first = match self.timer {
-            Some(due) if due <= self.transfer_deadline => (timer, due),
-            _ => whole,
-        };
-        Some(first).filter(|(_, due)| due.since_epoch() < Duration::MAX)
+    /// The timer that runs while the driver waits for the peer, if this state does.
+    fn wait_for_peer(&self) -> Option<(Timer, Duration)> {
+        match self.state {
+            State::ReadPacket(_) => Some((Timer::Start, Duration::MAX)), // from the beginning
+            State::WritePacket { .. } | State::Object | State::Shutdown => {
+                Some((Timer::Idle, self.idle))
+            }
+            State::AwaitReceipt => Some((Timer::End, self.end)),
+            State::Decide(_) | State::Offer | State::Peek | State::Commit | State::Done(_) => None,
+        }
+    }
+
+    /// When a wait that begins `now` has its first retry: a writer has one half-way too.
+    fn first_retry(&self, now: Instant, timeout: Duration) -> Instant {
+        now.saturating_add(if self.is_writing() { half(timeout) } else { timeout })
+    }
+
+    /// Whether the driver waits for room to write.
+    fn is_writing(&self) -> bool {
+        match self.state {
+            State::WritePacket { .. } | State::Shutdown => true,
+            State::Object => self.sends(),
+            _ => false,
+        }
     }
 }
 
@@ -384,8 +432,8 @@ impl Connection {
 
     /// `n` bytes have moved, as the step asked: written ([`Step::Write`]), received or sent.
     ///
-    /// In [`Step::AwaitEnd`], `n` bytes came where the end was due: that is the peer's error. After
-    /// the last byte of a declared size, `n` more that the application has are the application's.
+    /// In [`Step::AwaitEnd`] and [`Step::Peek`], `n` bytes came where none were due: that is the
+    /// peer's error.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
@@ -406,7 +454,7 @@ impl Connection {
                 let max = left.saturating_add(payload);
                 if n < left {
                     let written = written.saturating_add(n as u8); // below 25
-                    self.state = State::WritePacket { packet, written };
+                    self.enter(State::WritePacket { packet, written });
                 } else if n <= max {
                     self.begin_object();
                     self.count(n.saturating_sub(left));
@@ -415,15 +463,62 @@ impl Connection {
                 }
             }
             State::Object => self.count(n),
-            State::Shutdown if self.sends() && self.transfer.is_full() => self.count(n),
-            State::AwaitReceipt => self.fail(PeerError::NotSilent),
+            State::Peek | State::AwaitReceipt => self.fail(PeerError::NotSilent),
             _ => self.misuse("advance"),
+        }
+    }
+
+    /// The stream was not ready for what the step asks, in an attempt that began at `now`.
+    ///
+    /// The first such report starts the idle timer, or the end timer while the receipt is due;
+    /// progress stops it. The timer ends the connection only if this is reported when the timer has
+    /// run out: so it takes an attempt that failed at that time or later, and bytes that came in time
+    /// are never late. A writer gets a [`deadline`](Self::deadline) half-way through the idle timeout
+    /// as well: a socket may have room for a long time before it counts as writable.
+    ///
+    /// An application that is slow on its own side costs the peer nothing: where a step needs both,
+    /// ask the application first, then try the stream. A driver that interrupts a connection because
+    /// others should have their turn reports nothing.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use dataserver_core::{Config, Connection, Error, Instant, Key, StartPacket, Step, Timer};
+    ///
+    /// let at = |seconds| Instant::new(Duration::from_secs(seconds));
+    /// let packet = StartPacket::get(Key::from_name("start"));
+    /// let mut client = Connection::client(Config::default(), packet, at(0));
+    /// client.advance(25);
+    ///
+    /// client.would_block(at(60));
+    /// assert_eq!(client.deadline(at(60)), Some(at(65)));
+    /// client.advance(1);
+    /// client.would_block(at(65)); // the idle timer starts again
+    /// client.would_block(at(70));
+    /// assert_eq!(client.step(), Step::Done(Err(Error::TimedOut(Timer::Idle))));
+    /// ```
+    pub fn would_block(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        let Some((timer, timeout)) = self.wait_for_peer() else {
+            return; // it is the application's turn
+        };
+        match self.retry {
+            None => {
+                self.last_try = !self.is_writing();
+                self.retry = Some(self.first_retry(now, timeout));
+            }
+            Some(retry) if now < retry || retry == FOREVER => {}
+            Some(_) if self.last_try => self.fail(timer),
+            Some(retry) => {
+                let rest = Instant::new(timeout).saturating_since(Instant::new(half(timeout)));
+                self.last_try = true;
+                self.retry = Some(retry.saturating_add(rest));
+            }
         }
     }
 
     /// The peer has shut down its write half: nothing more will come.
     ///
-    /// It is due where a step reads; and at a sender also before that, where it is the end. In
+    /// It is due where a step reads or peeks. At a sender it is an early end before that. In
     /// [`Step::Decide`] and [`Step::Commit`] nothing is read: leave it in the stream.
     ///
     /// ```
@@ -446,9 +541,31 @@ impl Connection {
                 Err(error) => self.fail(error),
             },
             State::AwaitReceipt => self.enter(State::Done(Ok(()))),
-            State::WritePacket { .. } | State::Object => self.closed_early(),
+            State::WritePacket { .. } | State::Object | State::Offer | State::Peek => {
+                self.closed_early();
+            }
             State::Shutdown if self.sends() => self.closed_early(),
             _ => self.misuse("end_of_stream"),
+        }
+    }
+
+    /// The peer has not ended the stream, as far as this stream can tell.
+    ///
+    /// ```
+    /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// let mut client = Connection::client(Config::default(), packet, Instant::default());
+    /// client.advance(25);
+    /// client.offer(0, true);
+    /// assert_eq!(client.step(), Step::Peek);
+    /// client.still_open();
+    /// assert_eq!(client.step(), Step::Shutdown);
+    /// ```
+    pub fn still_open(&mut self) {
+        match self.state {
+            State::Peek => self.enter(State::Shutdown),
+            _ => self.misuse("still_open"),
         }
     }
 
@@ -460,7 +577,8 @@ impl Connection {
     /// let packet = StartPacket::put(Key::from_name("start"));
     /// let mut client = Connection::client(Config::default(), packet, Instant::default());
     /// client.advance(25);
-    /// client.end_of_object();
+    /// client.offer(0, true);
+    /// client.still_open();
     /// assert_eq!(client.step(), Step::Shutdown);
     /// client.shut_down();
     /// assert_eq!(client.step(), Step::AwaitEnd);
@@ -494,8 +612,8 @@ impl Connection {
     /// Counts bytes of the object. A sender that has sent the declared size is at its end.
     fn count(&mut self, n: usize) {
         match self.transfer.advance(n) {
-            Ok(()) if self.sends() && self.transfer.is_full() => self.enter(State::Shutdown),
-            Ok(()) => self.timer = None,
+            Ok(()) if self.sends() && self.transfer.is_full() => self.enter(State::Offer),
+            Ok(()) => self.retry = None,
             Err(error) => self.fail(error),
         }
     }
@@ -549,8 +667,12 @@ impl Connection {
         }
     }
 
-    /// Sender: the object is at its end. Needed where its size is unknown; where it is declared,
-    /// this may be said early, which is an error, or right, which changes nothing.
+    /// Sender: the application has `n` more bytes of the object, and the object ends with them if
+    /// `last`. Only this ends an object, whether its size is declared or not.
+    ///
+    /// In [`Step::Send`] only the end needs to be offered, as `(0, true)`. In [`Step::Offer`], where
+    /// a declared size has been sent, any byte more fails the connection. `(0, false)` changes
+    /// nothing.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Error, Instant, Key, LocalError, StartPacket, Step};
@@ -558,19 +680,25 @@ impl Connection {
     /// let packet = StartPacket::put(Key::from_name("start")).with_size(3)?;
     /// let mut client = Connection::client(Config::default(), packet, Instant::default());
     /// client.advance(25 + 2);
-    /// client.end_of_object();
+    /// client.offer(0, true);
     /// let error = Error::Local(LocalError::ShorterThanDeclared { sent: 2, declared: 3 });
     /// assert_eq!(client.step(), Step::Done(Err(error)));
     /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
     /// ```
-    pub fn end_of_object(&mut self) {
+    pub fn offer(&mut self, n: usize, last: bool) {
         match self.state {
-            State::Object if self.sends() => match self.transfer.finish() {
-                Ok(_) => self.enter(State::Shutdown),
+            State::Offer if n > 0 => {
+                self.fail(LocalError::LongerThanDeclared { declared: self.transfer.bound() });
+            }
+            State::Offer => {}
+            State::Object if self.sends() => {}
+            _ => return self.misuse("offer"),
+        }
+        if n == 0 && last {
+            match self.transfer.finish() {
+                Ok(_) => self.enter(State::Peek),
                 Err(error) => self.fail(error),
-            },
-            State::Shutdown if self.sends() => {}
-            _ => self.misuse("end_of_object"),
+            }
         }
     }
 
@@ -612,53 +740,35 @@ impl Connection {
 
 /// To report on time.
 impl Connection {
-    /// The driver now waits for the peer: the stream is not ready for what the step asks. Or it lets
-    /// others have their turn, and does not know whether the stream is.
-    ///
-    /// The idle timer runs from the first wait after the last progress, and so does the end timer
-    /// while the receipt is due. An application that is slow on its own side makes no driver wait
-    /// for the peer, and so costs the peer nothing: where a step needs both, ask the application
-    /// first, then the stream.
+    /// It is `now`: a transfer timer that is due ends the connection. Progress does not put it off, so
+    /// a driver calls this after progress. [`would_block`](Self::would_block) includes it.
     ///
     /// ```
     /// use core::time::Duration;
-    /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket};
+    /// use dataserver_core::{Config, Connection, Error, Instant, Step, Timeouts, Timer};
     ///
-    /// let packet = StartPacket::get(Key::from_name("start"));
-    /// let mut client = Connection::client(Config::default(), packet, Instant::default());
-    /// client.advance(25);
-    /// assert_eq!(client.deadline(), None);
-    /// client.wait(Instant::new(Duration::from_secs(60)));
-    /// assert_eq!(client.deadline(), Some(Instant::new(Duration::from_secs(65))));
-    /// client.advance(1);
-    /// assert_eq!(client.deadline(), None);
-    /// ```
-    pub fn wait(&mut self, now: Instant) {
-        let timeout = match self.state {
-            State::Object | State::Shutdown => self.idle,
-            State::AwaitReceipt => self.end,
-            _ => return, // the start timer runs, or nobody waits for the peer
-        };
-        self.timer.get_or_insert(now.saturating_add(timeout));
-    }
-
-    /// It is `now`: a timer that is due ends the connection. Spurious calls change nothing.
-    ///
-    /// ```
-    /// use core::time::Duration;
-    /// use dataserver_core::{Config, Connection, Error, Instant, Step, Timer};
-    ///
-    /// let mut server = Connection::server(Config::default(), Instant::default());
-    /// server.handle_timeout(Instant::new(Duration::from_millis(4_999)));
+    /// let timeouts = Timeouts { transfer: Duration::from_secs(60), ..Timeouts::default() };
+    /// let config = Config { timeouts, ..Config::default() };
+    /// let mut server = Connection::server(config, Instant::default());
+    /// server.handle_timeout(Instant::new(Duration::from_secs(59)));
     /// assert_eq!(server.step(), Step::Read { max: 25 });
-    /// server.handle_timeout(Instant::new(Duration::from_secs(5)));
-    /// assert_eq!(server.step(), Step::Done(Err(Error::TimedOut(Timer::Start))));
+    /// server.handle_timeout(Instant::new(Duration::from_secs(60)));
+    /// assert_eq!(server.step(), Step::Done(Err(Error::TimedOut(Timer::Transfer))));
     /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
-        match self.next_timer() {
-            Some((timer, due)) if now >= due => self.fail(timer),
-            _ => {}
+        if now >= self.transfer_deadline && self.transfer_deadline < FOREVER {
+            self.fail(Timer::Transfer);
         }
+    }
+}
+
+const FOREVER: Instant = Instant::new(Duration::MAX);
+
+/// Half of for ever is for ever.
+fn half(timeout: Duration) -> Duration {
+    match timeout {
+        Duration::MAX => timeout,
+        _ => timeout.checked_div(2).unwrap_or(timeout),
     }
 }
 
@@ -666,7 +776,7 @@ impl Connection {
     /// Goes on to a state in which nobody has waited yet.
     fn enter(&mut self, state: State) {
         self.state = state;
-        self.timer = None;
+        self.retry = None;
     }
 
     /// The first error wins, and nothing follows the end.

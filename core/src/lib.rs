@@ -49,111 +49,28 @@
 //! A driver owns the stream and the application's end of the object. It asks
 //! [`Connection::step`] what to do, does it, and reports what happened:
 //!
-//! 1. Ask [`step`](Connection::step). Asking takes nothing away: whatever interrupts the driver, the
-//!    step is the same when it asks again.
-//! 2. Do it, as far as it goes now, and report it: [`advance`](Connection::advance) with the bytes
-//!    that moved, or the verb that the step names. Reading 0 bytes is
-//!    [`end_of_stream`](Connection::end_of_stream); an error of the stream is
-//!    [`reset`](Connection::reset). Go to 1.
-//! 3. Where the stream is not ready: [`wait`](Connection::wait), and sleep until it is, or until
-//!    [`deadline`](Connection::deadline).
-//! 4. After each sleep, and after progress, which does not put off every timer:
-//!    [`handle_timeout`](Connection::handle_timeout), which does nothing while nothing is due. Try
-//!    the stream first: bytes that are there were in time. Go to 1.
-//! 5. At [`Step::Done`], close the stream: in order for `Ok`, with a reset for `Err`.
+//! 1. Ask [`step`](Connection::step). Asking changes nothing: if the driver is interrupted, the step
+//!    is the same when it asks again.
+//! 2. Take the time, then try to do it, and report what happened:
+//!    - [`advance`](Connection::advance) with the bytes that moved, or the verb that the step names;
+//!    - [`end_of_stream`](Connection::end_of_stream) if a read returned 0 bytes;
+//!    - [`would_block`](Connection::would_block), with the time from before the attempt, if the stream
+//!      was not ready;
+//!    - [`reset`](Connection::reset) if the stream failed. A socket reports an error once. A driver
+//!      that meets it anywhere, in a peek or in `take_error`, reports it: the next read may return 0,
+//!      which looks like a graceful end.
+//! 3. If the stream was not ready, sleep until it is, or until the
+//!    [`deadline`](Connection::deadline). Then try again in both cases: only an attempt that fails
+//!    after the deadline ends the connection. A socket can have room for more bytes long before
+//!    `poll` says that it is writable, so readiness alone does not tell whether a peer is idle.
+//! 4. After progress, call [`handle_timeout`](Connection::handle_timeout) with the current time:
+//!    progress does not put off the transfer timer. Go to 1.
+//! 5. At [`Step::Done`], close the stream: gracefully for `Ok`, abortively for `Err`.
 //!
-//! This one blocks in its reads and writes, which therefore get the deadline as their timeout:
+//! This program blocks in its reads and writes, which therefore get the deadline as their timeout:
 //!
 //! ```
-//! use dataserver_core::{Config, Connection, Error, Instant, Key, Refusal, StartPacket, Step};
-//! use rustix::net::sockopt::set_socket_linger;
-//! use std::io::{ErrorKind, Read, Write};
-//! use std::net::{Shutdown, TcpListener, TcpStream};
-//! use std::time::{self, Duration};
-//!
-//! const PUT: StartPacket = StartPacket::put(Key::from_name("start"));
-//!
-//! /// Carries a connection to its end. The object comes from `object`, or goes there.
-//! fn drive(
-//!     mut connection: Connection,
-//!     mut stream: TcpStream,
-//!     object: &mut Vec<u8>,
-//!     now: impl Fn() -> Instant,
-//! ) -> std::io::Result<Result<u64, Error>> {
-//!     set_socket_linger(&stream, Some(Duration::ZERO))?; // from here on, to drop is to reset
-//!     let mut buffer = [0; 4096];
-//!     loop {
-//!         connection.wait(now());
-//!         connection.handle_timeout(now());
-//!         let left = connection.deadline().map(|deadline| deadline.saturating_since(now()));
-//!         let left = left.map(|left| left.max(Duration::from_micros(1))); // zero is not allowed
-//!         stream.set_read_timeout(left)?;
-//!         stream.set_write_timeout(left)?;
-//!
-//!         let done = match connection.step() {
-//!             // At most `max`, so that no payload is taken; see below.
-//!             Step::Read { max } => stream.read(&mut buffer[..max]).map(|n| match n {
-//!                 0 => connection.end_of_stream(),
-//!                 n => _ = connection.feed(&buffer[..n]),
-//!             }),
-//!             Step::Decide(PUT) => Ok(connection.accept(1 << 20)), // puts of up to 1 MiB
-//!             Step::Decide(_) => Ok(connection.refuse(Refusal::NotRegistered)),
-//!             Step::Write { bytes, .. } => stream.write(bytes).map(|n| connection.advance(n)),
-//!             Step::Receive { max } => {
-//!                 let max = max.min(buffer.len());
-//!                 stream.read(&mut buffer[..max]).map(|n| match n {
-//!                     0 => connection.end_of_stream(),
-//!                     n => {
-//!                         object.extend_from_slice(&buffer[..n]);
-//!                         connection.advance(n);
-//!                     }
-//!                 })
-//!             }
-//!             Step::Send { max } => match &object[connection.moved() as usize..] {
-//!                 [] => Ok(connection.end_of_object()),
-//!                 rest => stream
-//!                     .write(&rest[..rest.len().min(max)])
-//!                     .map(|n| connection.advance(n)),
-//!             },
-//!             Step::Commit => Ok(connection.commit()), // a file would be synced and renamed first
-//!             Step::Shutdown => {
-//!                 stream.shutdown(Shutdown::Write).map(|()| connection.shut_down())
-//!             }
-//!             Step::AwaitEnd => stream.read(&mut buffer[..1]).map(|n| match n {
-//!                 0 => connection.end_of_stream(),
-//!                 n => connection.advance(n), // the peer should have been at its end: an error
-//!             }),
-//!             Step::Done(result) => {
-//!                 if result.is_ok() {
-//!                     set_socket_linger(&stream, None)?;
-//!                 }
-//!                 return Ok(result);
-//!             }
-//!         };
-//!         match done.map_err(|error| error.kind()) {
-//!             Ok(()) | Err(ErrorKind::Interrupted) => {}
-//!             Err(ErrorKind::WouldBlock) => connection.handle_timeout(now()), // SO_RCVTIMEO
-//!             Err(_) => connection.reset(),
-//!         }
-//!     }
-//! }
-//!
-//! let epoch = time::Instant::now();
-//! let now = move || Instant::new(epoch.elapsed());
-//! let listener = TcpListener::bind("127.0.0.1:0")?;
-//! let stream = TcpStream::connect(listener.local_addr()?)?;
-//!
-//! let server = std::thread::spawn(move || {
-//!     let mut object = Vec::new();
-//!     let (stream, _) = listener.accept()?;
-//!     let connection = Connection::server(Config::default(), now());
-//!     Ok::<_, std::io::Error>((drive(connection, stream, &mut object, now)?, object))
-//! });
-//! let mut object = b"hello, world".to_vec();
-//! let connection = Connection::client(Config::default(), PUT, now());
-//! assert_eq!(drive(connection, stream, &mut object, now)?, Ok(12));
-//! assert_eq!(server.join().unwrap()?, (Ok(12), object));
-//! # Ok::<(), std::io::Error>(())
+#![doc = include_str!("../examples/blocking.rs")]
 //! ```
 //!
 //! # In an event loop
@@ -163,27 +80,37 @@
 //! | `Read`, `Receive`, `AwaitEnd` | readable | `feed`, `advance`, or `end_of_stream` |
 //! | `Write`, `Send` | writable | `advance` |
 //! | `Shutdown` | (over TLS: writable) | `shut_down` |
-//! | `Decide`, `Commit` | not at all: the application's turn | `accept` or `refuse`; `commit` |
+//! | `Peek` | not at all: look once | `end_of_stream` or `still_open` |
+//! | `Decide`, `Offer`, `Commit` | not at all: the application's turn | `accept` or `refuse`; `offer`; `commit` |
 //! | `Done` | not at all | close |
 //!
-//! No step waits for both, and none is watched for while it is the application's turn: that is the
-//! back-pressure. A sender need not watch for a peer that closes or resets: its next write fails.
+//! No step waits for both directions, and a stream is not watched while it is the application's turn:
+//! that is the back-pressure. A sender need not watch for a peer that closes or resets: its next write
+//! fails, or `Peek` finds the end.
 //!
-//! One-shot readiness fits best: after each turn of a connection, arm it for what its *new* step
-//! waits for, and for nothing where that is nothing. A turn ends where the stream is not ready, or
-//! after so many steps that others should have theirs; in both cases say `wait`, or no timer runs.
-//! Take the time once, right after the poll, and handle time-outs after readiness: then a loop that
-//! is slow blames no peer. Most deadlines are put off before they are due. So keep one alarm for each
-//! connection, replace it only by an earlier one, and when it goes off early, set it again.
+//! One-shot readiness fits best: after each turn of a connection, register it for what its *new* step
+//! waits for, or for nothing. A turn ends when the stream is not ready, which is reported with
+//! `would_block`; or after a number of steps, so that other connections have their turn, which is not
+//! reported. Such a connection is queued for another turn. When a deadline is due, give the connection
+//! a turn, as if its stream were ready. Take the time once, right after the poll: then a slow loop
+//! blames no peer. Most deadlines are put off before they are due. So keep one alarm for each
+//! connection, replace it only by an earlier one, and set it again when it goes off early.
 //!
 //! # With completions
 //!
 //! Ask for the step, submit the operation with a buffer that it owns, and await its completion or the
-//! deadline, whichever is first; then report, and ask again. Say `wait` when it is submitted. An
-//! operation that is cancelled may have moved bytes that nobody reports: so cancel one only to end
-//! the connection, as [`handle_timeout`](Connection::handle_timeout) or
-//! [`abort`](Connection::abort) do, and wait until the ring has let go of the socket before closing
-//! it, or the reset comes late.
+//! deadline, whichever is first. At the deadline, cancel the operation, and await its completion: if it
+//! has moved bytes, report them; if not, report `would_block` with the time at which it was submitted,
+//! and submit it again. Wait until the ring has released the socket before closing it, or the reset is
+//! delayed.
+//!
+//! # What waits in the transport
+//!
+//! A sender's write succeeds when the kernel takes the bytes. They may leave much later: the buffers of
+//! a socket can hold several MiB. The end timer ([`Timeouts::end`]) is meant for the receiver's commit,
+//! but it also covers what these buffers hold when the object ends. So limit what the kernel holds
+//! unsent (`TCP_NOTSENT_LOWAT`, tcp(7)), as the adapters do, or set a longer end timer for slow links.
+//! No sender can see what waits in the peer's receive buffer.
 //!
 //! # Buffers
 //!

@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Refusal;
 use crate::key::Key;
@@ -130,6 +131,10 @@ impl Entry {
         Self { expiry: Some(expiry), ..self }
     }
 
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expiry.is_some_and(|expiry| expiry <= now)
+    }
+
     /// Which way the objects of this entry go.
     ///
     /// ```
@@ -194,7 +199,7 @@ impl core::error::Error for AlreadyRegistered {}
 /// let packet = StartPacket::put(Key::from_name("start"));
 /// let mut registry = Registry::new();
 /// registry.add(Entry::any_size(packet, 9), "handler", Instant::default())?;
-/// let claim = registry.claim(&packet, Instant::default())?;
+/// let claim = registry.claim(&packet, u64::MAX, Instant::default())?;
 /// assert_eq!((claim.handler, claim.limit), ("handler", 9));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -218,23 +223,25 @@ pub struct Claim<H> {
 /// let mut registry = Registry::new();
 /// registry.add(Entry::exact(packet).until_delivered(), (), now)?;
 ///
-/// let lease = registry.claim(&packet, now)?.lease;
-/// assert_eq!(registry.claim(&packet, now).unwrap_err(), Refusal::InUse);
+/// let lease = registry.claim(&packet, u64::MAX, now)?.lease;
+/// assert_eq!(registry.claim(&packet, u64::MAX, now).unwrap_err(), Refusal::InUse);
 /// registry.release(lease, false);
-/// assert!(registry.claim(&packet, now).is_ok());
+/// assert!(registry.claim(&packet, u64::MAX, now).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 #[must_use = "an entry until delivered stays in use until its lease is released"]
 pub struct Lease {
     slot: Slot,
-    id: u64,
+    id: usize,
 }
 
 /// Start packets and what is registered for them.
 ///
-/// Pure: it has no clock, and what has expired goes when it is next asked anything. Neither adding
-/// nor claiming looks at more than a few of the entries.
+/// It has no clock: each call is told the time. An entry that has expired cannot be claimed, and its
+/// place can be taken by another. It stays in memory until [`take_expired`](Self::take_expired) hands
+/// its handler back: so the caller decides when and where handlers are dropped. No call looks at more
+/// than a few of the entries.
 ///
 /// ```
 /// use core::time::Duration;
@@ -245,23 +252,22 @@ pub struct Lease {
 /// let mut registry = Registry::new();
 /// registry.add(Entry::exact(packet).once(), "handler", now)?;
 ///
-/// assert_eq!(registry.claim(&packet, now)?.handler, "handler");
-/// assert_eq!(registry.claim(&packet, now).unwrap_err(), Refusal::NotRegistered);
+/// assert_eq!(registry.claim(&packet, u64::MAX, now)?.handler, "handler");
+/// assert_eq!(registry.claim(&packet, u64::MAX, now).unwrap_err(), Refusal::NotRegistered);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Registry<H> {
     entries: BTreeMap<Slot, Registered<H>>,
     expiries: BTreeSet<(Instant, Slot)>,
-    next_id: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Registered<H> {
     entry: Entry,
     handler: H,
-    /// Tells this registration from later ones of the same slot.
-    id: u64,
+    /// Tells this registration from later ones of the same slot, and from those of other registries.
+    id: usize,
     leased: bool,
 }
 
@@ -272,10 +278,10 @@ impl<H> Registry<H> {
     /// assert!(dataserver_core::Registry::<()>::new().is_empty());
     /// ```
     pub const fn new() -> Self {
-        Self { entries: BTreeMap::new(), expiries: BTreeSet::new(), next_id: 0 }
+        Self { entries: BTreeMap::new(), expiries: BTreeSet::new() }
     }
 
-    /// How many entries there are, those that have expired unnoticed included.
+    /// How many entries there are. Expired ones count until they are taken out.
     ///
     /// ```
     /// assert_eq!(dataserver_core::Registry::<()>::new().len(), 0);
@@ -295,8 +301,10 @@ impl<H> Registry<H> {
 
     /// Registers `handler` for an entry. A start packet stands for [`Entry::exact`].
     ///
+    /// Returns the handler of an expired entry whose place this one takes.
+    ///
     /// # Errors
-    /// [`AlreadyRegistered`] where the same start packets have an entry already.
+    /// Returns [`AlreadyRegistered`] if the same start packets have an entry that has not expired.
     ///
     /// ```
     /// use dataserver_core::{Instant, Key, Registry, StartPacket};
@@ -311,17 +319,17 @@ impl<H> Registry<H> {
         entry: impl Into<Entry>,
         handler: H,
         now: Instant,
-    ) -> Result<(), AlreadyRegistered> {
-        self.expire(now);
+    ) -> Result<Option<H>, AlreadyRegistered> {
         let entry = entry.into();
-        if self.entries.contains_key(&entry.slot) {
-            return Err(AlreadyRegistered(entry));
-        }
-        let id = self.next_id;
-        self.next_id = id.wrapping_add(1);
-        self.entries.insert(entry.slot, Registered { entry, handler, id, leased: false });
+        let expired = match self.entries.get(&entry.slot) {
+            Some(found) if !found.entry.is_expired(now) => return Err(AlreadyRegistered(entry)),
+            Some(_) => self.take(entry.slot),
+            None => None,
+        };
+        let registered = Registered { entry, handler, id: next_id(), leased: false };
+        self.entries.insert(entry.slot, registered);
         self.expiries.extend(entry.expiry.map(|expiry| (expiry, entry.slot)));
-        Ok(())
+        Ok(expired)
     }
 
     /// Takes what is registered for these start packets back out, also while it is in use.
@@ -340,8 +348,11 @@ impl<H> Registry<H> {
         self.take(entry.into().slot)
     }
 
-    /// Takes out all that may not be claimed any more at `now`. Adding and claiming do so by
-    /// themselves; this is for those who want it sooner.
+    /// Takes out one entry that has expired at `now`, and returns its handler.
+    ///
+    /// A program that adds entries with an expiry calls this now and then, for example twice for each
+    /// entry that it adds. Then expired entries do not pile up, and no call has to remove all of them
+    /// at once.
     ///
     /// ```
     /// use core::time::Duration;
@@ -350,20 +361,35 @@ impl<H> Registry<H> {
     /// let hour = Instant::new(Duration::from_secs(3600));
     /// let packet = StartPacket::put(Key::from_name("start"));
     /// let mut registry = Registry::new();
-    /// registry.add(Entry::exact(packet).expires(hour), (), Instant::default())?;
-    /// registry.expire(hour);
+    /// registry.add(Entry::exact(packet).expires(hour), "handler", Instant::default())?;
+    /// assert_eq!(registry.take_expired(Instant::default()), None);
+    /// assert_eq!(registry.take_expired(hour), Some("handler"));
     /// assert!(registry.is_empty());
     /// # Ok::<(), dataserver_core::AlreadyRegistered>(())
     /// ```
-    pub fn expire(&mut self, now: Instant) {
-        while let Some((_, slot)) = self.expiries.first().copied().filter(|(due, _)| *due <= now) {
-            self.expiries.pop_first();
-            self.entries.remove(&slot);
-        }
+    pub fn take_expired(&mut self, now: Instant) -> Option<H> {
+        let (_, slot) = self.expiries.first().copied().filter(|(due, _)| *due <= now)?;
+        self.take(slot)
     }
 
-    /// Gives a lease back. An entry until delivered ends where the transfer succeeded
-    /// (`delivered`), and may be claimed again where it did not.
+    /// Takes out one entry, whichever it is, and returns its handler.
+    ///
+    /// ```
+    /// use dataserver_core::{Instant, Key, Registry, StartPacket};
+    ///
+    /// let mut registry = Registry::new();
+    /// registry.add(StartPacket::put(Key::from_name("start")), "handler", Instant::default())?;
+    /// assert_eq!(registry.pop(), Some("handler"));
+    /// assert_eq!(registry.pop(), None);
+    /// # Ok::<(), dataserver_core::AlreadyRegistered>(())
+    /// ```
+    pub fn pop(&mut self) -> Option<H> {
+        let slot = *self.entries.keys().next()?;
+        self.take(slot)
+    }
+
+    /// Gives a lease back. An entry until delivered ends if the transfer succeeded (`delivered`), and
+    /// its handler is returned. It may be claimed again if the transfer failed.
     ///
     /// ```
     /// use dataserver_core::{Entry, Instant, Key, Refusal, Registry, StartPacket};
@@ -373,19 +399,17 @@ impl<H> Registry<H> {
     /// let mut registry = Registry::new();
     /// registry.add(Entry::exact(packet).until_delivered(), (), now)?;
     ///
-    /// let lease = registry.claim(&packet, now)?.lease;
+    /// let lease = registry.claim(&packet, u64::MAX, now)?.lease;
     /// registry.release(lease, true);
-    /// assert_eq!(registry.claim(&packet, now).unwrap_err(), Refusal::NotRegistered);
+    /// assert_eq!(registry.claim(&packet, u64::MAX, now).unwrap_err(), Refusal::NotRegistered);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn release(&mut self, Lease { slot, id }: Lease, delivered: bool) {
-        let Some(registered) = self.entries.get_mut(&slot).filter(|found| found.id == id) else {
-            return; // removed, expired or claimed once
-        };
+    pub fn release(&mut self, Lease { slot, id }: Lease, delivered: bool) -> Option<H> {
+        // It is not found if it was removed, has expired, or was for one claim.
+        let registered = self.entries.get_mut(&slot).filter(|found| found.id == id)?;
         registered.leased = false;
-        if delivered && registered.entry.uses == Uses::UntilDelivered {
-            self.take(slot);
-        }
+        let ends = delivered && registered.entry.uses == Uses::UntilDelivered;
+        if ends { self.take(slot) } else { None }
     }
 
     fn take(&mut self, slot: Slot) -> Option<H> {
@@ -398,10 +422,11 @@ impl<H> Registry<H> {
 }
 
 impl<H: Clone> Registry<H> {
-    /// Claims what is registered for this start packet, for one connection.
+    /// Claims what is registered for this start packet, for one connection. `limit` is the most bytes
+    /// that this server receives. A put that declares more claims nothing.
     ///
     /// # Errors
-    /// The [`Refusal`] to give to [`Connection::refuse`](crate::Connection::refuse).
+    /// Returns the [`Refusal`] to give to [`Connection::refuse`](crate::Connection::refuse).
     ///
     /// ```
     /// use dataserver_core::{Entry, Instant, Key, Refusal, Registry, StartPacket};
@@ -411,22 +436,34 @@ impl<H: Clone> Registry<H> {
     /// let mut registry = Registry::new();
     /// registry.add(Entry::any_size(packet, 9), (), now)?;
     ///
-    /// assert!(registry.claim(&packet, now).is_ok());
-    /// assert!(registry.claim(&packet.with_size(9)?, now).is_ok());
+    /// assert!(registry.claim(&packet, u64::MAX, now).is_ok());
+    /// assert!(registry.claim(&packet.with_size(9)?, u64::MAX, now).is_ok());
     /// assert_eq!(
-    ///     registry.claim(&packet.with_size(10)?, now).unwrap_err(),
+    ///     registry.claim(&packet.with_size(10)?, u64::MAX, now).unwrap_err(),
     ///     Refusal::TooLarge { declared: 10, limit: 9 },
+    /// );
+    /// assert_eq!(
+    ///     registry.claim(&packet.with_size(9)?, 8, now).unwrap_err(),
+    ///     Refusal::TooLarge { declared: 9, limit: 8 },
     /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn claim(&mut self, packet: &StartPacket, now: Instant) -> Result<Claim<H>, Refusal> {
-        self.expire(now);
-        let exact = Slot::of(packet, Some(packet.size()));
-        let slot = if self.entries.contains_key(&exact) { exact } else { Slot::of(packet, None) };
-        let Some(registered) = self.entries.get_mut(&slot) else {
-            return Err(Refusal::NotRegistered);
+    pub fn claim(
+        &mut self,
+        packet: &StartPacket,
+        limit: u64,
+        now: Instant,
+    ) -> Result<Claim<H>, Refusal> {
+        let is_valid =
+            |slot: &Slot| self.entries.get(slot).is_some_and(|it| !it.entry.is_expired(now));
+        let slots = [Slot::of(packet, Some(packet.size())), Slot::of(packet, None)];
+        let slot = slots.into_iter().find(is_valid).ok_or(Refusal::NotRegistered)?;
+        let registered = self.entries.get_mut(&slot).ok_or(Refusal::NotRegistered)?;
+        let Entry { limit: own_limit, uses, .. } = registered.entry;
+        let limit = match packet.direction() {
+            Direction::Put => own_limit.min(limit),
+            Direction::Get => own_limit,
         };
-        let Entry { limit, uses, .. } = registered.entry;
         match packet.size().bytes() {
             Some(declared) if declared > limit => {
                 return Err(Refusal::TooLarge { declared, limit });
@@ -446,5 +483,19 @@ impl<H: Clone> Registry<H> {
 impl<H> Default for Registry<H> {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// An id that no other registration of this process has.
+fn next_id() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    // Not every machine can add atomically. On those, only one thread adds entries at a time.
+    #[cfg(target_has_atomic = "ptr")]
+    return NEXT.fetch_add(1, Ordering::Relaxed);
+    #[cfg(not(target_has_atomic = "ptr"))]
+    {
+        let id = NEXT.load(Ordering::Relaxed);
+        NEXT.store(id.wrapping_add(1), Ordering::Relaxed);
+        id
     }
 }

@@ -90,11 +90,13 @@ impl Instant {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timeouts {
-    /// From the beginning of the connection until all 25 bytes of the start packet have passed: a
-    /// drip of bytes does not extend it. Default 5 s, the original's timeout.
+    /// Server: from the beginning of the connection until all 25 bytes of the start packet have been
+    /// read. A client that sends them slowly does not extend it. Default 5 s, the original's timeout.
     pub start: Duration,
-    /// While the driver waits for the peer ([`Connection::wait`](crate::Connection::wait)), without
-    /// any progress. Default 5 s, the original's timeout.
+    /// While the driver waits for the peer
+    /// ([`Connection::would_block`](crate::Connection::would_block)) and no byte moves. A writer may
+    /// notice the peer's last progress late: such a peer has up to 1.5 times this. Default 5 s, the
+    /// original's timeout.
     pub idle: Duration,
     /// While a sender waits for the receipt: longer, since a commit can take long. Default 60 s.
     pub end: Duration,

@@ -138,6 +138,11 @@ impl Transfer {
         self.chunk
     }
 
+    /// The chunk in bytes, as far as this machine can address it.
+    pub(crate) const fn chunk_len(&self) -> usize {
+        at_most(self.chunk.get() as u64, usize::MAX)
+    }
+
     /// How many bytes have moved.
     ///
     /// ```
@@ -162,8 +167,7 @@ impl Transfer {
     /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
     /// ```
     pub const fn max(&self) -> usize {
-        let left = self.bound.saturating_sub(self.moved);
-        if left < self.chunk.get() as u64 { left as usize } else { self.chunk.get() as usize }
+        at_most(self.bound.saturating_sub(self.moved), self.chunk_len())
     }
 
     /// Counts `n` bytes that have moved.
@@ -229,5 +233,22 @@ impl Transfer {
             Side::Sender => LocalError::ShorterThanDeclared { sent: moved, declared: bound }.into(),
             Side::Receiver => PeerError::Truncated { received: moved, expected: bound }.into(),
         })
+    }
+}
+
+/// The smaller of both. `usize` has 16 bits on some machines.
+const fn at_most(n: u64, max: usize) -> usize {
+    if n < max as u64 { n as usize } else { max }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::at_most;
+
+    #[test]
+    fn a_chunk_beyond_the_address_space_is_cut_and_not_wrapped() {
+        let max_of_16_bits = usize::from(u16::MAX);
+        assert_eq!(at_most(4 << 20, max_of_16_bits), max_of_16_bits);
+        assert_eq!(at_most(7, max_of_16_bits), 7);
     }
 }

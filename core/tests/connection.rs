@@ -19,17 +19,24 @@ const GET_0: StartPacket = sized(GET, 0);
 
 type Report = (&'static str, fn(&mut Connection));
 
-/// The reports that are each right in some states only, by their names.
-const REPORTS: [Report; 8] = [
+const END: &str = "offer (0, true)";
+const MORE: &str = "offer (1, true)";
+const NOTHING: &str = "offer (0, false)";
+
+/// The reports that are each right in some states only. The first word is the name of the verb.
+const REPORTS: [Report; 11] = [
     ("feed", |connection| {
         connection.feed(&[0]);
     }),
     ("advance", |connection| connection.advance(1)),
     ("end_of_stream", Connection::end_of_stream),
+    ("still_open", Connection::still_open),
     ("shut_down", Connection::shut_down),
     ("accept", |connection| connection.accept(u64::MAX)),
     ("refuse", |connection| connection.refuse(Refusal::InUse)),
-    ("end_of_object", Connection::end_of_object),
+    (END, |connection| connection.offer(0, true)),
+    (MORE, |connection| connection.offer(1, true)),
+    (NOTHING, |connection| connection.offer(0, false)),
     ("commit", Connection::commit),
 ];
 
@@ -42,11 +49,12 @@ fn table() -> Vec<Row> {
     let get = StartPacket::as_bytes(&GET);
     let receive = Step::Receive { max: CHUNK };
     let send = Step::Send { max: CHUNK };
+    let offer = Step::Offer { max: CHUNK };
     let cut = |received| fails(PeerError::TruncatedStartPacket { received });
     let refused = fails(Refusal::InUse);
     let closed_early = |moved| fails(PeerError::ClosedEarly { moved });
     let source_ended = |sent| fails(LocalError::ShorterThanDeclared { sent, declared: 12 });
-    let source_goes_on = fails(LocalError::LongerThanDeclared { declared: 12 });
+    let source_goes_on = |declared| fails(LocalError::LongerThanDeclared { declared });
     let truncated = |received| fails(PeerError::Truncated { received, expected: 12 });
     let peer_goes_on = fails(PeerError::LongerThanDeclared { declared: 12 });
     let row = |connection, step, right: &[_]| (connection, step, right.to_vec());
@@ -81,7 +89,9 @@ fn table() -> Vec<Row> {
             "Send",
             &[
                 ("advance", send),
-                ("end_of_object", Step::Shutdown),
+                (END, Step::Peek),
+                (MORE, send),
+                (NOTHING, send),
                 ("end_of_stream", closed_early(5)),
             ],
         ),
@@ -90,7 +100,9 @@ fn table() -> Vec<Row> {
             "Send",
             &[
                 ("advance", Step::Send { max: 6 }),
-                ("end_of_object", source_ended(5)),
+                (END, source_ended(5)),
+                (MORE, Step::Send { max: 7 }),
+                (NOTHING, Step::Send { max: 7 }),
                 ("end_of_stream", closed_early(5)),
             ],
         ),
@@ -98,29 +110,60 @@ fn table() -> Vec<Row> {
             moved(PUT_12, 11),
             "Send",
             &[
-                ("advance", Step::Shutdown),
-                ("end_of_object", source_ended(11)),
+                ("advance", offer),
+                (END, source_ended(11)),
+                (MORE, Step::Send { max: 1 }),
+                (NOTHING, Step::Send { max: 1 }),
                 ("end_of_stream", closed_early(11)),
             ],
         ),
         row(
             moved(PUT_12, 12),
-            "Shutdown",
+            "Offer",
             &[
-                ("advance", source_goes_on),
-                ("end_of_object", Step::Shutdown),
-                ("shut_down", Step::AwaitEnd),
+                (END, Step::Peek),
+                (MORE, source_goes_on(12)),
+                (NOTHING, offer),
                 ("end_of_stream", closed_early(12)),
             ],
         ),
         row(
-            ended(PUT, 5),
-            "Shutdown",
+            accepted(&GET_0),
+            "Offer",
             &[
-                ("end_of_object", Step::Shutdown),
-                ("shut_down", Step::AwaitEnd),
-                ("end_of_stream", closed_early(5)),
+                (END, Step::Peek),
+                (MORE, source_goes_on(0)),
+                (NOTHING, offer),
+                ("end_of_stream", closed_early(0)),
             ],
+        ),
+        row(
+            ended(PUT_12, 12),
+            "Peek",
+            &[
+                ("still_open", Step::Shutdown),
+                ("end_of_stream", closed_early(12)),
+                ("advance", fails(PeerError::NotSilent)),
+            ],
+        ),
+        row(
+            ended(PUT, 5),
+            "Peek",
+            &[
+                ("still_open", Step::Shutdown),
+                ("end_of_stream", closed_early(5)),
+                ("advance", fails(PeerError::NotSilent)),
+            ],
+        ),
+        row(
+            still_open(PUT_12, 12),
+            "Shutdown",
+            &[("shut_down", Step::AwaitEnd), ("end_of_stream", closed_early(12))],
+        ),
+        row(
+            still_open(PUT, 5),
+            "Shutdown",
+            &[("shut_down", Step::AwaitEnd), ("end_of_stream", closed_early(5))],
         ),
         row(
             shut_down(PUT_12, 12),
@@ -156,13 +199,14 @@ fn every_report_in_every_state_leads_where_the_table_says() {
         assert!(format!("{:?}", before.step()).starts_with(step), "{step}: {before:?}");
         let named = REPORTS.iter().filter(|(verb, _)| right.iter().any(|(name, _)| name == verb));
         assert_eq!(named.count(), right.len(), "a report that there is not, in {step}");
-        for (verb, report) in REPORTS {
+        for (name, report) in REPORTS {
             let mut after = before.clone();
             report(&mut after);
-            let expected = right.iter().find(|(name, _)| *name == verb);
+            let verb = name.split(' ').next().unwrap_or_default();
+            let expected = right.iter().find(|(right, _)| *right == name);
             let misuse = fails(LocalError::Misuse { verb, step });
             let expected = expected.map_or(misuse, |(_, next)| *next);
-            assert_eq!(after.step(), expected, "{verb} after {before:?}");
+            assert_eq!(after.step(), expected, "{name} after {before:?}");
         }
     }
 }
@@ -176,7 +220,7 @@ fn a_report_that_fails_changes_nothing_but_that() {
             if let Step::Done(Err(_)) = after.step() {
                 assert_eq!(after.moved(), before.moved(), "{verb} after {before:?}");
                 assert_eq!(after.packet(), before.packet(), "{verb} after {before:?}");
-                assert_eq!(after.deadline(), None, "{verb} after {before:?}");
+                assert_eq!(after.deadline(Instant::default()), None, "{verb} after {before:?}");
             }
         }
     }
@@ -203,6 +247,10 @@ fn nothing_at_all_is_no_report_in_any_state() {
         after.advance(0);
         assert_eq!(after.feed(&[]), 0);
         assert_eq!(after, before);
+        if let Step::Send { .. } | Step::Offer { .. } = before.step() {
+            after.offer(0, false);
+            assert_eq!(after, before);
+        }
     }
 }
 
@@ -217,10 +265,10 @@ fn nothing_follows_the_end() {
         let mut after = end.clone();
         after.reset();
         after.abort("too late");
-        after.wait(Instant::default());
+        after.would_block(Instant::default());
         after.handle_timeout(Instant::new(Duration::MAX));
         assert_eq!(after, end);
-        assert_eq!(after.deadline(), None);
+        assert_eq!(after.deadline(Instant::default()), None);
     }
 }
 
@@ -251,6 +299,43 @@ fn more_than_the_step_allows_is_an_overrun_of_the_driver() {
 }
 
 #[test]
+fn any_byte_beyond_the_declared_size_fails_the_sender_whether_it_is_the_last_or_not() {
+    for (n, last) in [(1, false), (1, true), (CHUNK, false), (CHUNK + 1, true), (usize::MAX, true)]
+    {
+        let mut sender = moved(PUT_12, 12);
+        sender.offer(n, last);
+        let longer = LocalError::LongerThanDeclared { declared: 12 };
+        assert_eq!((sender.step(), sender.moved()), (fails(longer), 12), "({n}, {last})");
+    }
+}
+
+#[test]
+fn an_offer_of_bytes_while_they_are_sent_changes_nothing() {
+    for before in [moved(PUT, 5), moved(PUT_12, 5)] {
+        for (n, last) in [(0, false), (1, false), (7, true), (usize::MAX, true)] {
+            let mut after = before.clone();
+            after.offer(n, last);
+            assert_eq!(after, before, "({n}, {last})");
+        }
+    }
+}
+
+#[test]
+fn only_an_offered_end_and_an_open_peer_lead_a_sender_to_the_shutdown() {
+    let mut sender = moved(PUT_12, 12);
+    sender.offer(0, false);
+    assert_eq!(sender.step(), Step::Offer { max: CHUNK });
+    sender.offer(0, true);
+    assert_eq!(sender.step(), Step::Peek);
+    sender.still_open();
+    assert_eq!(sender.step(), Step::Shutdown);
+
+    let mut sender = ended(PUT_12, 12);
+    sender.shut_down();
+    assert_eq!(sender.step(), fails(LocalError::Misuse { verb: "shut_down", step: "Peek" }));
+}
+
+#[test]
 fn the_start_packet_and_the_object_share_a_write() {
     let mut client = client(PUT_12);
     assert_eq!(client.step(), write(&PUT_12, 0, CHUNK));
@@ -265,11 +350,11 @@ fn an_object_of_no_bytes_is_at_its_end_with_the_start_packet() {
     let mut client = client(PUT_0);
     assert_eq!(client.step(), write(&PUT_0, 0, 0));
     client.advance(25);
-    assert_eq!(client.step(), Step::Shutdown);
+    assert_eq!(client.step(), Step::Offer { max: CHUNK });
 
     let mut server = fed(GET_0.as_bytes());
     server.accept(0);
-    assert_eq!(server.step(), Step::Shutdown);
+    assert_eq!(server.step(), Step::Offer { max: CHUNK });
 
     let mut server = fed(PUT_0.as_bytes());
     server.accept(0);
@@ -311,7 +396,8 @@ fn a_size_that_fits_no_32_bits_is_sent_chunk_by_chunk_to_its_last_byte() {
     }
     assert_eq!(client.step(), Step::Send { max: 3 });
     client.advance(3);
-    assert_eq!((client.step(), client.moved()), (Step::Shutdown, size));
+    let offer = Step::Offer { max: chunk.get() as usize };
+    assert_eq!((client.step(), client.moved()), (offer, size));
 }
 
 #[test]
@@ -362,15 +448,29 @@ fn moved(packet: StartPacket, bytes: usize) -> Connection {
     client
 }
 
-/// A sender that has come to the end of its object.
+/// A server that has accepted this start packet.
+fn accepted(packet: &StartPacket) -> Connection {
+    let mut server = fed(packet.as_bytes());
+    server.accept(u64::MAX);
+    server
+}
+
+/// A sender whose application has no more.
 fn ended(put: StartPacket, bytes: usize) -> Connection {
     let mut sender = moved(put, bytes);
-    sender.end_of_object();
+    sender.offer(0, true);
+    sender
+}
+
+/// A sender whose peer has not closed early.
+fn still_open(put: StartPacket, bytes: usize) -> Connection {
+    let mut sender = ended(put, bytes);
+    sender.still_open();
     sender
 }
 
 fn shut_down(put: StartPacket, bytes: usize) -> Connection {
-    let mut sender = ended(put, bytes);
+    let mut sender = still_open(put, bytes);
     sender.shut_down();
     sender
 }

@@ -7,29 +7,32 @@ use std::collections::BTreeSet;
 
 use arbitrary::Unstructured;
 
-const VERBS: [&str; 12] = [
+const VERBS: [&str; 13] = [
     "feed",
     "advance",
+    "would_block",
     "end_of_stream",
+    "still_open",
     "shut_down",
     "reset",
     "accept",
     "refuse",
-    "end_of_object",
+    "offer",
     "commit",
     "abort",
-    "wait",
     "handle_timeout",
 ];
 
 /// Each step, and whether it is of a sender.
-const STEPS: [(&str, bool); 11] = [
+const STEPS: [(&str, bool); 13] = [
     ("Read", false),
     ("Decide", false),
     ("Write", false),
     ("Write", true),
     ("Receive", false),
     ("Send", true),
+    ("Offer", true),
+    ("Peek", true),
     ("Commit", false),
     ("Shutdown", false),
     ("Shutdown", true),

@@ -23,16 +23,20 @@ fn the_registry_does_as_the_model_says() {
     }
     let all = [
         "added",
+        "replaced",
         "already registered",
         "claimed",
         "not registered",
         "in use",
         "too large",
         "released",
-        "released late",
+        "delivered",
+        "released without effect",
         "removed",
         "nothing to remove",
         "expired",
+        "taken out",
+        "nothing has expired",
     ];
     for outcome in all {
         assert!(reached.get(outcome) > Some(&100), "{outcome}: {reached:?}");

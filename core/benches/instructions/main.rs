@@ -127,6 +127,8 @@ mod counted {
                     client.advance(n);
                 }
                 Step::Send { max } => client.advance(max),
+                Step::Offer { .. } => client.offer(0, true),
+                Step::Peek => client.still_open(),
                 Step::Shutdown => client.shut_down(),
                 Step::AwaitEnd => client.end_of_stream(),
                 _ => return client,
@@ -154,7 +156,7 @@ mod counted {
 
     fn claim(mut registry: Registry<u32>) -> Registry<u32> {
         let packet = black_box(StartPacket::put(Key::new([0; Key::LEN]))); // entry 0
-        if let Ok(Claim { lease, .. }) = registry.claim(&packet, Instant::default()) {
+        if let Ok(Claim { lease, .. }) = registry.claim(&packet, u64::MAX, Instant::default()) {
             registry.release(lease, true);
         }
         registry

@@ -31,8 +31,8 @@ pub struct Setup {
     pub direction: Direction,
     /// How many bytes it has.
     pub size: u64,
-    /// Whether the start packet says so.
-    pub declared: bool,
+    /// How many the start packet says that it has, if it says so.
+    pub declared: Option<u64>,
     /// The most bytes that one step moves.
     pub chunk: u32,
     /// How many bytes of the object may be under way.
@@ -53,6 +53,8 @@ pub struct Setup {
     pub crash: Crash,
     /// When a receiver makes the object last.
     pub commits: Commits,
+    /// What a sender's driver does before it ends the object.
+    pub ends: Ends,
 }
 
 /// How often the server's registration may be claimed.
@@ -73,6 +75,20 @@ pub enum Crash {
     Silence,
     /// An orderly end: the socket was not armed. Wrong, to show that the check sees it.
     Fin,
+    /// An orderly end of a receiver that is killed before its sender has ended the object; else a reset.
+    /// It is as wrong, but a sender that looks sees it.
+    FinBeforeTheEnd,
+}
+
+/// What a sender's driver does before it ends the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// It asks its application whether that is all, and looks whether the peer has closed.
+    AskingAndLooking,
+    /// It does not ask. Wrong, to show that the check sees it.
+    WithoutAsking,
+    /// It does not look. Wrong, to show that the check sees it.
+    WithoutLooking,
 }
 
 /// When a receiver makes the object last.
@@ -89,7 +105,7 @@ impl Setup {
     pub const SMALL: Self = Self {
         direction: Direction::Put,
         size: 1,
-        declared: true,
+        declared: Some(1),
         chunk: 1,
         window: 2,
         cuts: &[9, 25],
@@ -100,6 +116,7 @@ impl Setup {
         timers: true,
         crash: Crash::Reset,
         commits: Commits::BeforeClose,
+        ends: Ends::AskingAndLooking,
     };
 
     fn packet(&self) -> StartPacket {
@@ -108,10 +125,12 @@ impl Setup {
             Direction::Put => StartPacket::put(key),
             Direction::Get => StartPacket::get(key),
         };
-        match packet.with_size(self.size) {
-            Ok(sized) if self.declared => sized,
-            _ => packet,
-        }
+        self.declared.map_or(packet, |bytes| packet.with_size(bytes).expect("a small size"))
+    }
+
+    /// Whether the start packet is wrong about the size.
+    fn is_misdeclared(&self) -> bool {
+        self.declared.is_some_and(|declared| declared != self.size)
     }
 
     fn sender(&self) -> Role {
@@ -279,13 +298,16 @@ impl World {
     fn crash(&mut self, setup: &Setup, role: Role) {
         self.alive[role as usize] = false;
         for Attempt { parties, stream } in &mut self.attempts {
+            let sender = &parties[setup.sender() as usize];
+            let is_early = role != setup.sender() && sender.may_send();
             let party = &mut parties[role as usize];
             if party.is_open() {
                 party.crash();
                 match setup.crash {
-                    Crash::Reset => stream.reset(role),
-                    Crash::Silence => stream.fall_silent(role),
                     Crash::Fin => stream.close(role),
+                    Crash::FinBeforeTheEnd if is_early => stream.close(role),
+                    Crash::Reset | Crash::FinBeforeTheEnd => stream.reset(role),
+                    Crash::Silence => stream.fall_silent(role),
                 }
             }
         }

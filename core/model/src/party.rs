@@ -8,7 +8,7 @@ use core::time::Duration;
 use dataserver_core::{Config, Connection, Instant, Refusal, Step, Timeouts};
 
 use super::stream::{Incoming, Stream};
-use super::{Commits, Role, Setup};
+use super::{Commits, Ends, Role, Setup};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Party {
@@ -107,6 +107,13 @@ impl Party {
         }
     }
 
+    /// Whether it has not ended the object yet.
+    pub(super) fn may_send(&self) -> bool {
+        let ends =
+            |connection: &Connection| matches!(connection.step(), Step::Shutdown | Step::AwaitEnd);
+        self.connection().is_some_and(|connection| !ends(connection))
+    }
+
     fn connection(&self) -> Option<&Connection> {
         match &self.machine {
             Machine::Runs(Running(connection)) => Some(connection),
@@ -127,7 +134,7 @@ impl Party {
         let room = setup.window.saturating_sub(stream.payload_from(role));
         let most = |max: usize, there: u64| max.min(usize::try_from(there).unwrap_or(max));
         match (connection.step(), stream.incoming(role)) {
-            (Step::Decide(_) | Step::Commit | Step::Done(_), _) => vec![0],
+            (Step::Decide(_) | Step::Offer { .. } | Step::Commit | Step::Done(_), _) => vec![0],
             _ if stream.is_broken(role) => vec![0],
             (Step::Read { max }, Incoming::Header(there)) => cuts(setup, max, there),
             (Step::Write { bytes, payload }, _) => {
@@ -140,7 +147,7 @@ impl Party {
             (Step::Receive { max }, Incoming::Payload(there)) => (1..=most(max, there)).collect(),
             (Step::AwaitEnd, Incoming::Payload(there)) => vec![most(64, there)],
             (Step::Read { .. } | Step::Receive { .. } | Step::AwaitEnd, Incoming::End) => vec![0],
-            (Step::Shutdown, _) => vec![0],
+            (Step::Peek | Step::Shutdown, _) => vec![0],
             (Step::Read { .. } | Step::Receive { .. } | Step::AwaitEnd, _) => vec![],
         }
     }
@@ -162,6 +169,13 @@ impl Party {
         self.report(role, stream, |connection, stream| match connection.step() {
             Step::Commit if stores && !stored => stores_now = true,
             Step::Commit => connection.commit(),
+            Step::Offer { .. } if setup.ends == Ends::WithoutAsking => connection.offer(0, true),
+            Step::Offer { max } => {
+                let left = setup.size.saturating_sub(connection.moved());
+                let n = usize::try_from(left).map_or(max, |left| left.min(max));
+                connection.offer(n, left <= max as u64);
+            }
+            Step::Peek if setup.ends == Ends::WithoutLooking => connection.still_open(),
             _ if stream.is_broken(role) => connection.reset(),
             Step::Write { bytes, .. } => {
                 let header = n.min(bytes.len());
@@ -172,7 +186,11 @@ impl Party {
                 stream.write(role, 0, n as u64);
                 connection.advance(n);
             }
-            Step::Send { .. } => connection.end_of_object(),
+            Step::Send { .. } => connection.offer(0, true),
+            Step::Peek => match stream.incoming(role) {
+                Incoming::End => connection.end_of_stream(),
+                _ => connection.still_open(),
+            },
             Step::Shutdown => {
                 stream.shut_down(role);
                 connection.shut_down();
@@ -234,15 +252,15 @@ impl Party {
     /// Whether a timer runs, now or as soon as this end waits.
     pub(super) fn may_time_out(&self) -> bool {
         let Some(mut waiting) = self.connection().cloned() else { return false };
-        waiting.wait(NOW);
-        waiting.deadline().is_some()
+        waiting.would_block(NOW);
+        waiting.deadline(NOW).is_some()
     }
 
     pub(super) fn time_out(&mut self, role: Role, stream: &mut Stream) {
         self.report(role, stream, |connection, _| {
-            connection.wait(NOW);
-            if let Some(deadline) = connection.deadline() {
-                connection.handle_timeout(deadline);
+            connection.would_block(NOW);
+            while let Some(retry) = connection.deadline(NOW) {
+                connection.would_block(retry);
             }
         });
     }

@@ -38,6 +38,19 @@ pub(super) fn of(setup: &Setup) -> Vec<Property<Setup>> {
             setup.actions(world, &mut actions);
             actions.into_iter().any(Action::is_certain) || world.is_over()
         }),
+        Property::always("no receipt for a wrong size", |setup: &Setup, world: &World| {
+            !setup.is_misdeclared()
+                || !world.attempts.iter().flat_map(|it| &it.parties).any(succeeded)
+        }),
+        Property::sometimes("nothing arrives", |setup: &Setup, world: &World| {
+            let stored = |attempt: &Attempt| attempt.receiver(setup).stored;
+            world.is_over() && !world.attempts.is_empty() && !world.attempts.iter().any(stored)
+        }),
+    ];
+    if setup.is_misdeclared() {
+        return properties;
+    }
+    properties.extend([
         Property::sometimes("an object arrives", |setup: &Setup, world: &World| {
             world.attempts.iter().any(|attempt| succeeded(attempt.sender(setup)))
         }),
@@ -47,11 +60,7 @@ pub(super) fn of(setup: &Setup) -> Vec<Property<Setup>> {
                     attempt.receiver(setup).stored && !succeeded(attempt.sender(setup))
                 })
         }),
-        Property::sometimes("nothing arrives", |setup: &Setup, world: &World| {
-            let stored = |attempt: &Attempt| attempt.receiver(setup).stored;
-            world.is_over() && !world.attempts.is_empty() && !world.attempts.iter().any(stored)
-        }),
-    ];
+    ]);
     if setup.attempts > 1 && setup.uses == Uses::UntilDelivered {
         properties.extend([
             Property::sometimes("a retry delivers", |setup: &Setup, world: &World| {

@@ -27,7 +27,7 @@ const NOW: Instant = Instant::new(Duration::ZERO);
 impl Reception {
     /// The limit of what was claimed, or why it can not be.
     pub(super) fn claim(&mut self, setup: &Setup, attempt: usize) -> Result<u64, Refusal> {
-        let claim = self.registry(setup).claim(&setup.packet(), NOW)?;
+        let claim = self.registry(setup).claim(&setup.packet(), u64::MAX, NOW)?;
         self.events.push(Event::Claimed(attempt));
         Ok(claim.limit)
     }
@@ -49,7 +49,8 @@ impl Reception {
         for event in &self.events {
             match *event {
                 Event::Claimed(attempt) => {
-                    let claim = registry.claim(&setup.packet(), NOW).expect("as it was before");
+                    let claim =
+                        registry.claim(&setup.packet(), u64::MAX, NOW).expect("as it was before");
                     leases.push((attempt, claim.lease));
                 }
                 Event::Released(attempt, delivered) => {

@@ -1,7 +1,7 @@
 //! Every run of small setups, and that the check can fail. `--nocapture` shows the figures.
 
 use dataserver_core::Direction;
-use dataserver_model::{Commits, Crash, Setup, Uses, longest_path};
+use dataserver_model::{Commits, Crash, Ends, Setup, Uses, longest_path};
 use stateright::{Checker, Expectation, Model, Property};
 
 const DIRECTIONS: [Direction; 2] = [Direction::Put, Direction::Get];
@@ -15,14 +15,15 @@ const WHOLE: &str = "who succeeds has all of the object";
 const HANDLER: &str = "one handler at a time";
 const ONCE: &str = "once is handled at most once";
 const DELIVERED: &str = "delivered at most once";
+const SIZE: &str = "no receipt for a wrong size";
 const DEADLOCK: &str = "no deadlock: who is not done goes on";
 
 #[test]
 fn every_run_of_one_connection() {
     for crash in [Crash::Reset, Crash::Silence] {
-        for (direction, declared) in kinds() {
-            for (size, chunk) in [(0, 1), (1, 1), (2, 1), (2, 2), (3, 1), (3, 2)] {
-                check(&Setup { direction, declared, size, chunk, crash, ..Setup::SMALL });
+        for (size, chunk) in [(0, 1), (1, 1), (2, 1), (2, 2), (3, 1), (3, 2)] {
+            for setup in kinds(size) {
+                check(&Setup { chunk, crash, ..setup });
             }
         }
     }
@@ -30,38 +31,50 @@ fn every_run_of_one_connection() {
 
 #[test]
 fn every_run_of_one_connection_without_timers() {
-    for (direction, declared) in kinds() {
-        for size in 0..=2 {
-            check(&Setup { direction, declared, size, timers: false, ..Setup::SMALL });
+    for size in 0..=2 {
+        for setup in kinds(size) {
+            check(&Setup { timers: false, ..setup });
+        }
+    }
+}
+
+#[test]
+fn every_run_of_one_connection_with_a_wrong_size() {
+    for direction in DIRECTIONS {
+        for (size, declared) in [(1, 0), (2, 1), (3, 1), (0, 1), (1, 2), (1, 3)] {
+            check(&Setup { direction, size, declared: Some(declared), ..Setup::SMALL });
+        }
+    }
+}
+
+#[test]
+fn a_sender_that_looks_sees_every_receiver_that_closed_before_the_object_ended() {
+    for size in 0..=2 {
+        for setup in kinds(size) {
+            check(&Setup { crash: Crash::FinBeforeTheEnd, ..setup });
         }
     }
 }
 
 #[test]
 fn every_run_of_two_connections_for_one_registration() {
-    for (direction, declared) in kinds() {
-        for uses in USES {
-            check(&Setup { direction, declared, uses, ..TWO });
-        }
+    for setup in kinds_of_two(1) {
+        check(&setup);
     }
 }
 
 #[test]
 fn every_run_of_a_retry_after_a_failure() {
-    for (direction, declared) in kinds() {
-        for uses in USES {
-            check(&Setup { direction, declared, uses, parallel: false, ..TWO });
-        }
+    for setup in kinds_of_two(1) {
+        check(&Setup { parallel: false, ..setup });
     }
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn every_run_of_two_connections_with_more_bytes() {
-    for (direction, declared) in kinds() {
-        for uses in USES {
-            check(&Setup { direction, declared, uses, size: 2, cuts: &[9, 25], ..TWO });
-        }
+    for setup in kinds_of_two(2) {
+        check(&Setup { cuts: &[9, 25], ..setup });
     }
 }
 
@@ -70,7 +83,7 @@ fn without_arming_a_crash_looks_like_a_receipt() {
     for direction in DIRECTIONS {
         let setup = Setup { direction, crash: Crash::Fin, ..Setup::SMALL };
         fails(&setup, &[RECEIPT]);
-        let undeclared = Setup { declared: false, ..setup };
+        let undeclared = Setup { declared: None, ..setup };
         fails(&undeclared, &[RECEIPT, WHOLE]);
     }
 }
@@ -79,6 +92,25 @@ fn without_arming_a_crash_looks_like_a_receipt() {
 fn a_close_before_the_commit_is_a_receipt_of_nothing() {
     for direction in DIRECTIONS {
         fails(&Setup { direction, commits: Commits::AfterClose, ..Setup::SMALL }, &[RECEIPT]);
+    }
+}
+
+#[test]
+fn a_driver_that_does_not_ask_for_more_has_a_receipt_for_a_part() {
+    for direction in DIRECTIONS {
+        let setup = Setup { direction, ends: Ends::WithoutAsking, ..Setup::SMALL };
+        fails(&Setup { size: 2, ..setup }, &[WHOLE, SIZE]);
+        check(&setup); // where the size is right, it makes no difference
+    }
+}
+
+#[test]
+fn a_driver_that_does_not_look_has_a_receipt_from_a_receiver_that_had_closed() {
+    for size in 0..=1 {
+        for setup in kinds(size) {
+            let crash = Crash::FinBeforeTheEnd;
+            fails(&Setup { crash, ends: Ends::WithoutLooking, ..setup }, &[RECEIPT]);
+        }
     }
 }
 
@@ -93,14 +125,24 @@ fn without_timers_a_silent_peer_is_waited_for_for_ever() {
 #[test]
 fn a_registration_that_stands_is_used_twice() {
     for direction in DIRECTIONS {
-        let setup = Setup { direction, stands: true, parallel: false, size: 0, ..TWO };
+        let two = Setup { size: 0, declared: Some(0), ..TWO };
+        let setup = Setup { direction, stands: true, parallel: false, ..two };
         fails(&Setup { uses: Uses::Once, ..setup }, &[HANDLER, ONCE, DELIVERED]);
         fails(&Setup { uses: Uses::UntilDelivered, ..setup }, &[HANDLER, DELIVERED]);
     }
 }
 
-fn kinds() -> impl Iterator<Item = (Direction, bool)> {
-    DIRECTIONS.into_iter().flat_map(|direction| [(direction, true), (direction, false)])
+/// One connection in each direction, with and without the size.
+fn kinds(size: u64) -> impl Iterator<Item = Setup> {
+    let setup = move |direction, declared| Setup { direction, size, declared, ..Setup::SMALL };
+    let both = move |direction| [Some(size), None].map(|declared| setup(direction, declared));
+    DIRECTIONS.into_iter().flat_map(both)
+}
+
+/// Two connections for each kind of registration.
+fn kinds_of_two(size: u64) -> impl Iterator<Item = Setup> {
+    let two = |Setup { direction, size, declared, .. }| Setup { direction, size, declared, ..TWO };
+    kinds(size).map(two).flat_map(|setup| USES.map(|uses| Setup { uses, ..setup }))
 }
 
 /// All properties hold in all states, and every run ends.

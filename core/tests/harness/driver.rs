@@ -7,8 +7,8 @@ use dataserver_core::{Error, Instant, Refusal, Step};
 
 use super::laws::Lawful;
 use super::object_byte;
-use super::scenario::{Habits, Point, Role, STALL, Scenario, Trouble};
-use super::stream::{Read, Stream, Write};
+use super::scenario::{Habits, Peeks, Point, Role, STALL, Scenario, Trouble};
+use super::stream::{Read, ShutDown, Stream, Write};
 
 pub(super) struct Driver {
     pub(super) role: Role,
@@ -18,6 +18,10 @@ pub(super) struct Driver {
     application: Application,
     /// What was read together with the start packet, and is still to be used.
     buffer: VecDeque<u8>,
+    /// It waits for room that readiness does not show, at most until then.
+    sleeps_until: Option<Instant>,
+    /// What a look at the stream would have shown when the step was to peek.
+    had_ended: bool,
     over: bool,
 }
 
@@ -32,6 +36,7 @@ struct Application {
     busy_until: Instant,
     aborts_at: Option<u64>,
     commit_fails: bool,
+    drips: Option<Duration>,
 }
 
 /// What came of a turn.
@@ -45,7 +50,8 @@ pub(super) enum Turn {
 
 /// What the driver waits for.
 enum Wait {
-    Stream,
+    ToRead,
+    ToWrite,
     Application,
 }
 
@@ -58,6 +64,8 @@ impl Driver {
             connection: Lawful::new(scenario, role),
             application: Application::new(scenario, role),
             buffer: VecDeque::new(),
+            sleeps_until: None,
+            had_ended: false,
             over: false,
         }
     }
@@ -68,26 +76,49 @@ impl Driver {
         if self.over {
             return Turn::Over;
         }
+        let due = self.sleeps_until.into_iter().chain(stream.next_reset(self.role)).min();
+        if self.sleeps_until.is_some() && due > Some(now) {
+            return Turn::Sleep(due);
+        }
+        self.sleeps_until = None;
+        self.connection.it_is(now);
         if self.habits.asks_time_first {
-            self.connection.handle_timeout(now);
+            self.connection.handle_timeout();
         }
         let wake = match self.act(stream) {
-            Ok(()) => return Turn::Progress,
-            Err(Wait::Stream) => {
-                self.connection.wait(now);
-                stream.next_event(self.role)
+            Ok(()) => {
+                if !self.over {
+                    self.connection.handle_timeout();
+                }
+                return Turn::Progress;
             }
             Err(Wait::Application) if self.habits.blocks => {
+                self.connection.application_waits(self.application.busy_until);
                 return Turn::Sleep(Some(self.application.busy_until));
             }
-            Err(Wait::Application) => Some(self.application.busy_until),
+            Err(Wait::Application) => {
+                self.connection.application_waits(self.application.busy_until);
+                self.connection.handle_timeout();
+                Some(self.application.busy_until)
+            }
+            Err(Wait::ToRead) => {
+                self.connection.would_block(stream.has_read(self.role));
+                stream.next_event(self.role)
+            }
+            Err(Wait::ToWrite) => {
+                self.connection.would_block(stream.has_room(self.role));
+                if stream.shows_room() {
+                    stream.next_event(self.role)
+                } else {
+                    self.sleeps_until = self.connection.deadline();
+                    stream.next_reset(self.role)
+                }
+            }
         };
-        let deadline = self.connection.deadline();
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            self.connection.handle_timeout(now);
+        if let Step::Done(_) = self.connection.step() {
             return Turn::Progress;
         }
-        Turn::Sleep(wake.into_iter().chain(deadline).min())
+        Turn::Sleep(wake.into_iter().chain(self.connection.deadline()).min())
     }
 
     /// One step. What has to wait has reported nothing.
@@ -101,6 +132,11 @@ impl Driver {
             }
             Step::Send { max } => self.send(max, stream),
             Step::Receive { max } => self.receive(max, stream),
+            Step::Offer { max } => self.offer(max, stream),
+            Step::Peek => {
+                self.peek(stream);
+                Ok(())
+            }
             Step::Commit => self.commit(stream.now),
             Step::Shutdown => self.shut_down(stream),
             Step::AwaitEnd => self.await_end(stream),
@@ -152,8 +188,12 @@ impl Driver {
             return Ok(());
         }
         if self.application.is_dry() {
-            self.connection.end_of_object();
+            self.connection.offer(0, true);
             return Ok(());
+        }
+        if stream.choices.one_in(8) {
+            let (n, last) = self.application.offer(max);
+            self.connection.offer(n, last); // need not be, and changes nothing
         }
         let bytes = self.application.peek(stream.choices.up_to(max));
         self.application.position += self.write(&bytes, stream)? as u64;
@@ -165,8 +205,12 @@ impl Driver {
             return Ok(());
         }
         let max = stream.choices.up_to(max);
+        let was_read_before = !self.buffer.is_empty();
         if let Some(bytes) = self.read_on(max, stream)? {
             self.application.take(&bytes);
+            if !was_read_before {
+                self.application.pause(stream.now);
+            }
             self.connection.advance(bytes.len());
         }
         Ok(())
@@ -184,18 +228,50 @@ impl Driver {
         Ok(())
     }
 
+    /// The application may also not know yet whether it has more.
+    fn offer(&mut self, max: usize, stream: &mut Stream<'_>) -> Result<(), Wait> {
+        if !self.application_goes_on(stream.now)? {
+            return Ok(());
+        }
+        let (n, last) = match stream.choices.one_in(4) {
+            true => (0, false),
+            false => self.application.offer(max),
+        };
+        self.connection.offer(n, last);
+        Ok(())
+    }
+
+    /// Looks for the end of the stream, as far as this driver and its stream can tell.
+    fn peek(&mut self, stream: &mut Stream<'_>) {
+        let can_tell = self.habits.peeks != Peeks::Never;
+        self.had_ended = can_tell && self.buffer.is_empty() && stream.is_at_end(self.role);
+        match self.habits.peeks {
+            Peeks::Never => self.connection.still_open(),
+            Peeks::Looks if stream.is_at_end(self.role) && self.buffer.is_empty() => {
+                self.connection.end_of_stream();
+            }
+            Peeks::Looks if stream.is_reset(self.role) => self.connection.reset(),
+            Peeks::Looks => self.connection.still_open(),
+            Peeks::Reads => match self.read_on(64, stream) {
+                Ok(Some(bytes)) => self.connection.advance(bytes.len()),
+                Ok(None) => {}
+                Err(_) => self.connection.still_open(),
+            },
+        }
+    }
+
     fn shut_down(&mut self, stream: &mut Stream<'_>) -> Result<(), Wait> {
         if self.sends && !self.application_goes_on(stream.now)? {
             return Ok(());
         }
-        if self.sends && !self.application.is_dry() {
-            self.connection.advance(1); // the application wants to send more
-        } else if self.sees_end(stream) {
+        if self.sees_end(stream) {
             self.connection.end_of_stream();
-        } else if stream.shut_down(self.role) {
-            self.connection.shut_down();
-        } else {
-            self.connection.reset();
+            return Ok(());
+        }
+        match stream.shut_down(self.role) {
+            ShutDown::Done => self.connection.shut_down(),
+            ShutDown::Reset => self.connection.reset(),
+            ShutDown::NotReady => return Err(Wait::ToWrite),
         }
         Ok(())
     }
@@ -224,7 +300,7 @@ impl Driver {
             Read::Bytes(bytes) => return Ok(Some(bytes)),
             Read::End => self.connection.end_of_stream(),
             Read::Reset => self.connection.reset(),
-            Read::NotReady => return Err(Wait::Stream),
+            Read::NotReady => return Err(Wait::ToRead),
         }
         Ok(None)
     }
@@ -241,7 +317,7 @@ impl Driver {
                 return Ok(n);
             }
             Write::Reset => self.connection.reset(),
-            Write::NotReady => return Err(Wait::Stream),
+            Write::NotReady => return Err(Wait::ToWrite),
         }
         Ok(0)
     }
@@ -266,6 +342,16 @@ impl Driver {
         self.connection.result()
     }
 
+    /// Whether there was room at a retry half-way through the idle timeout, and at a last one.
+    pub(super) fn found_room(&self) -> [bool; 2] {
+        self.connection.found_room()
+    }
+
+    /// Whether the peer had ended the stream before the object ended, and this driver could tell.
+    pub(super) fn had_ended(&self) -> bool {
+        self.had_ended
+    }
+
     /// How many bytes the application has made last.
     pub(super) fn committed(&self) -> Option<u64> {
         self.application.committed
@@ -284,6 +370,7 @@ impl Application {
             busy_until: Instant::default(),
             aborts_at: None,
             commit_fails: false,
+            drips: scenario.parties[role as usize].habits.drips,
         };
         if scenario.parties[role as usize].habits.hesitates {
             application.stalls.push((Point::Moved(scenario.size / 2), Duration::from_millis(50)));
@@ -332,6 +419,19 @@ impl Application {
     fn peek(&self, max: usize) -> Vec<u8> {
         let left = self.length - self.position;
         (self.position..).take(max.min(left as usize)).map(object_byte).collect()
+    }
+
+    /// How many bytes are left to send, at most `max`, and whether these are all.
+    fn offer(&self, max: usize) -> (usize, bool) {
+        let left = self.length - self.position;
+        (max.min(left as usize), left <= max as u64)
+    }
+
+    /// What it has received takes it some time.
+    fn pause(&mut self, now: Instant) {
+        if let Some(pause) = self.drips {
+            self.busy_until = now.saturating_add(pause);
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) {

@@ -19,13 +19,16 @@ use dataserver_core::{Direction, Error};
 
 use choices::Choices;
 use driver::{Driver, Turn};
-use scenario::{Fault, Role, Scenario};
+use scenario::{Fault, Role, Scenario, Trouble};
 use stream::Stream;
 
 /// How one run ended, at the client and at the server.
 pub(crate) struct Report {
     pub(crate) direction: Direction,
     pub(crate) results: [Result<u64, Error>; 2],
+    /// A writer that was woken up by its deadlines alone found room: half-way through the idle timeout,
+    /// and at its end.
+    pub(crate) found_room: [bool; 2],
 }
 
 /// Runs one pair of machines to its end. Panics where a law is broken, and shows the scenario.
@@ -41,7 +44,8 @@ pub(crate) fn run(unstructured: Unstructured<'_>) -> Report {
     model::check(&scenario, results);
     check_receipt(&scenario, &drivers);
     drop(shown);
-    Report { direction: scenario.direction, results }
+    let found_room = drivers[scenario.sender() as usize].found_room();
+    Report { direction: scenario.direction, results, found_room }
 }
 
 /// Gives both their turns, and lets time pass only when neither can go on: until the first of them
@@ -73,6 +77,9 @@ fn check_receipt(scenario: &Scenario, drivers: &[Driver; 2]) {
         assert_eq!(receiver.committed(), Some(bytes), "receipt: the receiver's own");
     }
     let Ok(sent) = sender.result() else { return };
+    assert!(!sender.had_ended(), "receipt: the peer had closed before the object ended");
+    let is_wrong = |trouble: &Trouble| matches!(trouble, Trouble::Source { .. });
+    assert!(!scenario.troubles.iter().any(is_wrong), "receipt: of a part, or of too little");
     if scenario.has_fault(scenario.receiver(), |fault| matches!(fault, Fault::Truncated { .. })) {
         return; // a peer that does not arm its socket: what looked like a receipt was none
     }

@@ -116,7 +116,11 @@ fn after_fault(scenario: &Scenario, writer: Role, fault: Fault) -> (Vec<Outcome>
         // In place of the receipt: the receiver has done all that it can.
         Fault::Reset { at: AT_END } if !carries_object => (vec![Reset], vec![whole]),
         Fault::Reset { .. } => (vec![Reset], vec![Reset]),
-        Fault::Lost { at, .. } if !carries_object && at == header => (vec![TimedOut], vec![whole]),
+        // The receiver has done all that it can, but for a shutdown that has to wait for room.
+        Fault::Lost { at, clogs } if !carries_object && at == header => {
+            let is_stuck = clogs && scenario.link.closes_with_a_byte;
+            (vec![TimedOut], if is_stuck { vec![TimedOut, Reset] } else { vec![whole] })
+        }
         Fault::Lost { .. } if carries_object => (vec![TimedOut, Reset], vec![TimedOut]),
         Fault::Lost { .. } => (vec![TimedOut], vec![TimedOut, Reset]),
     }

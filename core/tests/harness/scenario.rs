@@ -8,7 +8,7 @@ use dataserver_core::{Config, Direction, Instant, Key, Refusal, StartPacket, Tim
 use super::choices::Choices;
 
 /// Longer than any timer of a scenario that stalls.
-pub(super) const STALL: Duration = Duration::from_secs(1_000);
+pub(super) const STALL: Duration = Duration::from_secs(200);
 
 #[derive(Debug)]
 pub(super) struct Scenario {
@@ -46,12 +46,26 @@ pub(super) struct Habits {
     pub(super) shares: bool,
     /// Looks out for the end of the stream while it sends.
     pub(super) watches: bool,
+    /// How it finds out whether the peer has ended the stream already.
+    pub(super) peeks: Peeks,
     /// Lets its application block it, also past the deadline.
     pub(super) blocks: bool,
-    /// Asks whether a timer is due before it does anything else, due or not.
+    /// Asks whether the transfer timer is due before it does anything else.
     pub(super) asks_time_first: bool,
     /// Its application needs a moment, once.
     pub(super) hesitates: bool,
+    /// Its application needs so long after all that it receives. Shorter than the idle timeout.
+    pub(super) drips: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Peeks {
+    /// It leaves the bytes in the stream.
+    Looks,
+    /// It takes bytes out, if there are any.
+    Reads,
+    /// This stream cannot tell.
+    Never,
 }
 
 /// What the stream does when nothing is wrong.
@@ -63,6 +77,10 @@ pub(super) struct Link {
     pub(super) delays: bool,
     /// A reset overtakes the bytes that are still to be read.
     pub(super) overtakes: bool,
+    /// Readiness never shows that there is room for a write, as POLLOUT may not for a long time.
+    pub(super) mute: bool,
+    /// To shut down takes room for a byte, as over TLS.
+    pub(super) closes_with_a_byte: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,10 +147,15 @@ impl Scenario {
             capacity: choices.pick(&[1 << 20, 4_096, 64, 7, 1]),
             delays: choices.flip(),
             overtakes: choices.flip(),
+            mute: choices.one_in(4),
+            closes_with_a_byte: choices.one_in(4),
         };
         let size = choose_size(chunks, choices);
         if size > 10_000 {
             link = Link { fragments: Fragments::Random, capacity: 65_536, ..link };
+        }
+        if link.mute {
+            link.capacity = link.capacity.max(64); // room for the start packet, which has a timer
         }
         let parties = chunks.map(|chunk| Party {
             config: Config { chunk: NonZeroU32::new(chunk).unwrap(), ..Config::default() },
@@ -140,9 +163,11 @@ impl Scenario {
                 buffer: choices.pick(&[0, 1, 24, 25, 26, 100, 8_192]),
                 shares: choices.flip(),
                 watches: choices.flip(),
+                peeks: choices.pick(&[Peeks::Looks, Peeks::Looks, Peeks::Reads, Peeks::Never]),
                 blocks: choices.flip(),
                 asks_time_first: choices.flip(),
                 hesitates: choices.one_in(8),
+                drips: None,
             },
         });
         let mut scenario = Self {
@@ -240,7 +265,8 @@ impl Scenario {
         })
     }
 
-    /// Timers that are told apart, and longer than all delays; never, where nothing stalls.
+    /// Timers that are told apart, and longer than all delays; never, where nothing stalls. Sometimes
+    /// a receiver that is just fast enough.
     fn choose_timeouts(&mut self, choices: &mut Choices<'_>) {
         let stalls = self.troubles.iter().any(|trouble| {
             matches!(
@@ -260,6 +286,25 @@ impl Scenario {
                 end: pick(choices, &[60, 4, 11]),
                 transfer: party.config.timeouts.transfer,
             };
+        }
+        // What nobody sent would take the room of what is sent, for too long.
+        let overruns =
+            self.has_fault(self.sender(), |fault| matches!(fault, Fault::Overrun { .. }));
+        let drips = !stalls && !overruns && choices.one_in(3);
+        if self.link.mute || drips {
+            // A writer that is woken up by its deadlines alone keeps its peer waiting for half of
+            // its own timeout. So both have the same.
+            let idle = Duration::from_secs(choices.pick(&[5, 2, 30]));
+            for party in &mut self.parties {
+                party.config.timeouts.idle = idle;
+            }
+            if drips {
+                let share = choices.pick(&[1, 4, 5, 9]);
+                let pause = idle * share / 10;
+                self.parties[self.receiver() as usize].habits.drips = Some(pause);
+                // What is under way when the object ends takes its time.
+                self.parties[self.sender() as usize].config.timeouts.end = Duration::MAX;
+            }
         }
     }
 

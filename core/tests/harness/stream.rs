@@ -18,6 +18,9 @@ pub(super) struct Stream<'a> {
     halves: [Half; 2],
     /// When this end learns that the connection is reset.
     reset: [Option<Instant>; 2],
+    /// When this end last read something, and when there was last new room for what it writes.
+    has_read: [Instant; 2],
+    has_room: [Instant; 2],
 }
 
 /// What goes one way.
@@ -51,6 +54,12 @@ pub(super) enum Write {
     NotReady,
 }
 
+pub(super) enum ShutDown {
+    Done,
+    Reset,
+    NotReady,
+}
+
 impl<'a> Stream<'a> {
     pub(super) fn new(scenario: &Scenario, choices: Choices<'a>) -> Self {
         let halves = Role::BOTH.map(|role| Half {
@@ -64,7 +73,9 @@ impl<'a> Stream<'a> {
             tripped: false,
         });
         let (now, link) = (scenario.epoch, scenario.link);
-        let mut stream = Self { now, choices, link, halves, reset: [None, None] };
+        let (has_read, has_room) = ([now; 2], [now; 2]);
+        let reset = [None, None];
+        let mut stream = Self { now, choices, link, halves, reset, has_read, has_room };
         for role in Role::BOTH {
             stream.trip(role, 0);
         }
@@ -82,6 +93,10 @@ impl<'a> Stream<'a> {
                 if bytes.is_empty() {
                     half.under_way.pop_front();
                 }
+                self.has_read[role as usize] = self.now;
+                if !half.is_clogged() && half.len() < self.link.capacity {
+                    self.has_room[role.peer() as usize] = self.now;
+                }
                 Read::Bytes(read)
             }
             _ if is_reset => Read::Reset,
@@ -98,10 +113,10 @@ impl<'a> Stream<'a> {
         let room = capacity - self.halves[role as usize].len().min(capacity);
         let n = self.fragment(room.min(bytes.len()));
         let half = &mut self.halves[role as usize];
-        match half.fault {
-            Some(Fault::Lost { clogs: true, .. }) if half.tripped => return Write::NotReady,
+        match room {
+            _ if half.is_clogged() => return Write::NotReady,
             _ if half.is_cut() => return Write::Bytes(bytes.len()),
-            _ if room == 0 => return Write::NotReady,
+            0 => return Write::NotReady,
             _ => {}
         }
         let n = half.before_fault(n);
@@ -111,10 +126,14 @@ impl<'a> Stream<'a> {
         Write::Bytes(n)
     }
 
-    /// Whether it worked: not on a connection that is reset.
-    pub(super) fn shut_down(&mut self, role: Role) -> bool {
+    pub(super) fn shut_down(&mut self, role: Role) -> ShutDown {
         if self.is_reset(role) {
-            return false;
+            return ShutDown::Reset;
+        }
+        let half = &self.halves[role as usize];
+        let is_full = !half.is_cut() && half.len() >= self.link.capacity;
+        if self.link.closes_with_a_byte && (half.is_clogged() || is_full) {
+            return ShutDown::NotReady;
         }
         self.trip(role, AT_END);
         let due = self.due();
@@ -122,7 +141,7 @@ impl<'a> Stream<'a> {
         if !half.is_cut() {
             half.under_way.push_back((half.after_all(due), Segment::End));
         }
-        true
+        ShutDown::Done
     }
 
     /// This end resets the connection.
@@ -141,17 +160,34 @@ impl<'a> Stream<'a> {
         front.is_some_and(|(due, segment)| *due <= self.now && *segment == Segment::End)
     }
 
-    /// When there will be something new at this end, if all else stays.
+    /// When readiness shows something new at this end, if all else stays.
     pub(super) fn next_event(&self, role: Role) -> Option<Instant> {
         let arrival = self.halves[role.peer() as usize].under_way.front().map(|(due, _)| *due);
-        [arrival, self.reset[role as usize]]
-            .into_iter()
-            .flatten()
-            .filter(|due| *due > self.now)
-            .min()
+        let later = |due: &Instant| *due > self.now;
+        arrival.into_iter().chain(self.reset[role as usize]).filter(later).min()
     }
 
-    fn is_reset(&self, role: Role) -> bool {
+    /// When this end learns that the connection is reset.
+    pub(super) fn next_reset(&self, role: Role) -> Option<Instant> {
+        self.reset[role as usize]
+    }
+
+    /// Whether readiness shows that there is room.
+    pub(super) fn shows_room(&self) -> bool {
+        !self.link.mute
+    }
+
+    /// When this end last read something.
+    pub(super) fn has_read(&self, role: Role) -> Instant {
+        self.has_read[role as usize]
+    }
+
+    /// When there was last new room for this end, whether readiness showed it or not.
+    pub(super) fn has_room(&self, role: Role) -> Instant {
+        self.has_room[role as usize]
+    }
+
+    pub(super) fn is_reset(&self, role: Role) -> bool {
         self.reset[role as usize].is_some_and(|due| due <= self.now)
     }
 
@@ -236,6 +272,11 @@ impl Half {
     fn before_fault(&self, n: usize) -> usize {
         let left = self.fault.map_or(AT_END, |fault| fault.at().saturating_sub(self.taken));
         if self.tripped { n } else { n.min(usize::try_from(left).unwrap_or(n)) }
+    }
+
+    /// Whether nothing can be written, ever.
+    fn is_clogged(&self) -> bool {
+        self.tripped && matches!(self.fault, Some(Fault::Lost { clogs: true, .. }))
     }
 
     /// Whether what is written is lost.

@@ -76,7 +76,7 @@ impl Pair {
         let before = self.connection.clone();
         let due = name(&before.step());
         let sends = self.model.sends;
-        let verb = match u.int_in_range(0..=19)? {
+        let verb = match u.int_in_range(0..=20)? {
             _ if self.obeys > 0 => {
                 self.obeys -= 1;
                 self.obey(u)?
@@ -92,13 +92,17 @@ impl Pair {
             12 => self.reset(),
             13 => self.accept(u.arbitrary()?),
             14 => self.refuse(),
-            15 => self.end_of_object(),
+            15 => {
+                let n = choose_count(u)?;
+                self.offer(n, u.arbitrary()?)
+            }
             16 => self.commit(),
             17 => self.abort(),
             18 => {
                 self.pass_time(u)?;
-                self.wait()
+                self.would_block()
             }
+            19 => self.still_open(),
             _ => {
                 self.pass_time(u)?;
                 self.handle_timeout()
@@ -129,13 +133,15 @@ impl Pair {
                 self.advance(n)
             }
             Step::Receive { max } | Step::Send { max } => match u.ratio(1, 4)? {
-                true if self.model.sends => self.end_of_object(),
+                true if self.model.sends => self.offer(0, true),
                 true => self.end_of_stream(),
                 false => {
                     let n = share(u, max)?;
                     self.advance(n)
                 }
             },
+            Step::Offer { .. } => self.offer(0, true),
+            Step::Peek => self.still_open(),
             Step::Commit => self.commit(),
             Step::Shutdown => self.shut_down(),
             Step::AwaitEnd => self.end_of_stream(),
@@ -192,10 +198,19 @@ impl Pair {
         "refuse"
     }
 
-    fn end_of_object(&mut self) -> &'static str {
-        self.connection.end_of_object();
-        self.model.end_of_object();
-        "end_of_object"
+    fn offer(&mut self, n: usize, last: bool) -> &'static str {
+        self.connection.offer(n, last);
+        self.model.offer(n, last);
+        "offer"
+    }
+
+    fn still_open(&mut self) -> &'static str {
+        self.connection.still_open();
+        match self.model.state {
+            State::Peek => self.model.enter(State::Shutdown),
+            _ => self.model.misuse("still_open"),
+        }
+        "still_open"
     }
 
     fn commit(&mut self) -> &'static str {
@@ -213,24 +228,22 @@ impl Pair {
         "abort"
     }
 
-    fn wait(&mut self) -> &'static str {
-        self.connection.wait(self.now);
-        self.model.wait(self.now);
-        "wait"
+    fn would_block(&mut self) -> &'static str {
+        self.connection.would_block(self.now);
+        self.model.would_block(self.now);
+        "would_block"
     }
 
     fn handle_timeout(&mut self) -> &'static str {
         self.connection.handle_timeout(self.now);
-        if let Some((_, timer)) = self.model.timer().filter(|(due, _)| *due <= self.now) {
-            self.model.fail(timer);
-        }
+        self.model.handle_timeout(self.now);
         "handle_timeout"
     }
 
     /// To anywhere, back too: that is the caller's affair, and may confuse nothing else. Or to where
     /// it matters.
     fn pass_time(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let deadline = self.connection.deadline().map(Instant::since_epoch);
+        let deadline = self.connection.deadline(self.now).map(Instant::since_epoch);
         let nano = Duration::from_nanos(1);
         self.now = Instant::new(match (u.int_in_range(0..=3)?, deadline) {
             (0, _) => self.now.since_epoch().saturating_add(choose_duration(u)?),
@@ -252,26 +265,49 @@ impl Pair {
             if puts == model.is_client { Side::Sender } else { Side::Receiver }
         });
         assert_eq!(connection.side(), side);
-        let timer = model.timer();
-        assert_eq!(connection.deadline(), timer.map(|(due, _)| due), "time");
-        assert_eq!(*connection, before, "purity: asking changes nothing");
-
         if let Step::Receive { max } | Step::Send { max } = connection.step() {
             assert!(max >= 1 && max <= model.config.chunk.get() as usize, "chunk: {max}");
         }
-        let mut later = connection.clone();
-        match timer {
-            None => {
-                later.handle_timeout(Instant::new(Duration::MAX));
-                assert_eq!(later, *connection, "time: no timer runs");
-            }
-            Some((due, timer)) => {
-                if let Some(early) = due.since_epoch().checked_sub(Duration::from_nanos(1)) {
-                    later.handle_timeout(Instant::new(early));
-                    assert_eq!(later, *connection, "time: not due yet");
+        for now in [self.now, Instant::default(), END_OF_TIME] {
+            assert_eq!(connection.deadline(now), model.deadline(now), "time: waits at {now:?}");
+        }
+        assert_eq!(*connection, before, "purity: asking changes nothing");
+        self.check_timers();
+    }
+
+    /// What each call that takes the time would do, just before all times that matter, and at them.
+    fn check_timers(&self) {
+        let Self { connection, model, .. } = self;
+        let dues = [model.due().map(|(due, _)| due), model.transfer_due(), Some(END_OF_TIME)];
+        for due in dues.into_iter().flatten() {
+            let early = due.since_epoch().checked_sub(Duration::from_nanos(1)).map(Instant::new);
+            for now in early.into_iter().chain([due]) {
+                let hurried = model.transfer_due().is_some_and(|due| due <= now);
+                let waited = model.due().filter(|(due, _)| *due <= now);
+                let mut told = connection.clone();
+                told.handle_timeout(now);
+                match hurried {
+                    true => assert_eq!(told.step(), timed_out(Timer::Transfer), "time: due"),
+                    false => assert_eq!(told, *connection, "time: not due yet"),
                 }
-                later.handle_timeout(due);
-                assert_eq!(later.step(), Step::Done(Err(timer.into())), "time: due");
+                let mut tried = connection.clone();
+                tried.would_block(now);
+                match (hurried, waited) {
+                    (true, _) => assert_eq!(tried.step(), timed_out(Timer::Transfer)),
+                    (_, Some((_, Next::Fails(timer)))) => {
+                        assert_eq!(tried.step(), timed_out(timer), "time: due");
+                    }
+                    (_, Some((_, Next::Retries))) => {
+                        assert_eq!(tried.step(), connection.step(), "time: one more try");
+                        assert_ne!(tried, *connection, "time: the first retry is over");
+                    }
+                    (false, None) if model.waits_since.is_some() || !model.waits_for_peer() => {
+                        assert_eq!(tried, *connection, "time: not due yet");
+                    }
+                    (false, None) => {
+                        assert_eq!(tried.step(), connection.step(), "time: the wait begins");
+                    }
+                }
             }
         }
     }
@@ -282,7 +318,7 @@ impl Pair {
         }
         if let Step::Done(Err(_)) = self.connection.step() {
             assert_eq!(self.connection.moved(), before.moved(), "purity: of a rejected report");
-            assert_eq!(self.connection.deadline(), None, "finality");
+            assert_eq!(self.connection.deadline(self.now), None, "finality");
         }
     }
 }
@@ -301,8 +337,10 @@ struct Model {
     /// The most bytes that may move.
     most: u64,
     moved: u64,
-    /// The first wait since the last progress.
+    /// The first failed attempt since the last progress. A server waits from the beginning.
     waits_since: Option<Instant>,
+    /// A writer's retry half-way through the idle timeout has failed.
+    retried: bool,
     state: State,
 }
 
@@ -312,11 +350,22 @@ enum State {
     Decide,
     Write,
     Object,
+    Offer,
+    Peek,
     Commit,
     Shutdown,
     Receipt,
     Done(core::result::Result<(), Error>),
 }
+
+/// What follows when the next retry fails.
+enum Next {
+    /// One more retry.
+    Retries,
+    Fails(Timer),
+}
+
+const END_OF_TIME: Instant = Instant::new(Duration::MAX);
 
 impl Model {
     fn new(config: Config, now: Instant) -> Self {
@@ -331,7 +380,8 @@ impl Model {
             declared: None,
             most: config.limit,
             moved: 0,
-            waits_since: None,
+            waits_since: Some(now),
+            retried: false,
             state: State::Read,
         }
     }
@@ -340,7 +390,7 @@ impl Model {
         let mut client = Self::new(config, now);
         client.bytes = packet.as_bytes().to_vec();
         client.packet = Some(packet);
-        client.state = State::Write;
+        client.enter(State::Write);
         client.is_client = true;
         client.take_side(packet, packet.direction() == Direction::Put, config.limit);
         client
@@ -368,6 +418,10 @@ impl Model {
             State::Object if self.sends => Step::Send { max: self.max() },
             State::Object if self.moved == self.most => Step::AwaitEnd,
             State::Object => Step::Receive { max: self.max() },
+            State::Offer => {
+                Step::Offer { max: usize::try_from(self.config.chunk.get()).expect("32 bits") }
+            }
+            State::Peek => Step::Peek,
             State::Commit => Step::Commit,
             State::Shutdown => Step::Shutdown,
             State::Receipt => Step::AwaitEnd,
@@ -380,22 +434,56 @@ impl Model {
         usize::try_from(chunk.min(self.most - self.moved)).expect("64 bits")
     }
 
-    /// The timer that is due first, and when. Of two that are due together, the narrower one.
-    fn timer(&self) -> Option<(Instant, Timer)> {
-        let Timeouts { start, idle, end, transfer } = self.config.timeouts;
-        let (from, timeout, timer) = match self.state {
-            State::Done(_) => return None,
-            State::Read | State::Write => (Some(self.began), start, Timer::Start),
-            State::Receipt => (self.waits_since, end, Timer::End),
-            _ => (self.waits_since, idle, Timer::Idle),
+    fn waits_for_peer(&self) -> bool {
+        !matches!(
+            self.state,
+            State::Decide | State::Offer | State::Peek | State::Commit | State::Done(_)
+        )
+    }
+
+    /// Whether the driver waits for room in the stream.
+    fn writes(&self) -> bool {
+        match self.state {
+            State::Write | State::Shutdown => true,
+            State::Object => self.sends,
+            _ => false,
+        }
+    }
+
+    /// When the next retry is, and what follows if it fails; for a wait that began at `since`.
+    fn due_of_wait(&self, since: Instant) -> Option<(Instant, Next)> {
+        let Timeouts { start, idle, end, .. } = self.config.timeouts;
+        let (timeout, timer) = match self.state {
+            State::Read => (start, Timer::Start),
+            State::Receipt => (end, Timer::End),
+            _ => (idle, Timer::Idle),
         };
-        let due = |from: Instant, timeout| {
-            let due = from.since_epoch().checked_add(timeout)?;
-            (due < Duration::MAX).then_some(Instant::new(due))
+        if timeout == Duration::MAX {
+            return None;
+        }
+        let (after, next) = match self.writes() && !self.retried {
+            true => (timeout / 2, Next::Retries),
+            false => (timeout, Next::Fails(timer)),
         };
-        let narrow = from.and_then(|from| due(from, timeout)).map(|due| (due, timer));
-        let whole = due(self.began, transfer).map(|due| (due, Timer::Transfer));
-        narrow.into_iter().chain(whole).min_by_key(|(due, _)| *due)
+        Some((later(since, after)?, next))
+    }
+
+    /// The same, if a wait has begun.
+    fn due(&self) -> Option<(Instant, Next)> {
+        self.due_of_wait(self.waits_since?)
+    }
+
+    fn transfer_due(&self) -> Option<Instant> {
+        match self.state {
+            State::Done(_) => None,
+            _ => later(self.began, self.config.timeouts.transfer),
+        }
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let waits = self.waits_for_peer();
+        let retry = waits.then(|| self.due_of_wait(self.waits_since.unwrap_or(now))).flatten();
+        retry.map(|(due, _)| due).into_iter().chain(self.transfer_due()).min()
     }
 
     fn feed(&mut self, bytes: &[u8]) -> usize {
@@ -428,7 +516,10 @@ impl Model {
         }
         let left = self.bytes.len() - self.written;
         match self.state {
-            State::Write if n < left => self.written += n,
+            State::Write if n < left => {
+                self.written += n;
+                self.enter(State::Write);
+            }
             State::Write => {
                 let max = left + if self.sends { self.max() } else { 0 };
                 if n > max {
@@ -443,21 +534,16 @@ impl Model {
                 (0, None) => self.fail(PeerError::LongerThanAllowed { limit: self.most }),
                 (max, _) => self.fail(LocalError::Overrun { reported: n, max }),
             },
-            State::Shutdown if self.sends && self.declared == Some(self.moved) => {
-                self.fail(LocalError::LongerThanDeclared { declared: self.moved });
-            }
-            State::Receipt => self.fail(PeerError::NotSilent),
+            State::Peek | State::Receipt => self.fail(PeerError::NotSilent),
             _ => self.misuse("advance"),
         }
     }
 
-    /// A sender that has sent what it declared is at its end.
+    /// A sender that has sent what it declared asks whether that was all.
     fn count(&mut self, n: u64) {
         self.moved += n;
-        self.waits_since = None;
-        if self.sends && self.declared == Some(self.moved) {
-            self.enter(State::Shutdown);
-        }
+        let is_full = self.sends && self.declared == Some(self.moved);
+        self.enter(if is_full { State::Offer } else { State::Object });
     }
 
     fn end_of_stream(&mut self) {
@@ -470,7 +556,9 @@ impl Model {
                 self.fail(PeerError::Truncated { received: moved, expected });
             }
             (State::Object, _) if !self.sends => self.enter(State::Commit),
-            (State::Write | State::Object, _) => self.fail(PeerError::ClosedEarly { moved }),
+            (State::Write | State::Object | State::Offer | State::Peek, _) => {
+                self.fail(PeerError::ClosedEarly { moved });
+            }
             (State::Shutdown, _) if self.sends => self.fail(PeerError::ClosedEarly { moved }),
             (State::Receipt, _) => self.enter(State::Done(Ok(()))),
             _ => self.misuse("end_of_stream"),
@@ -497,21 +585,40 @@ impl Model {
         }
     }
 
-    fn end_of_object(&mut self) {
+    fn offer(&mut self, n: usize, last: bool) {
         let sent = self.moved;
         match (self.state, self.declared) {
-            (State::Object, Some(declared)) if self.sends => {
+            (State::Object, Some(declared)) if self.sends && n == 0 && last => {
                 self.fail(LocalError::ShorterThanDeclared { sent, declared });
             }
-            (State::Object, None) if self.sends => self.enter(State::Shutdown),
-            (State::Shutdown, _) if self.sends => {}
-            _ => self.misuse("end_of_object"),
+            (State::Object, None) if self.sends && n == 0 && last => self.enter(State::Peek),
+            (State::Object, _) if self.sends => {}
+            (State::Offer, _) if n == 0 && last => self.enter(State::Peek),
+            (State::Offer, _) if n == 0 => {}
+            (State::Offer, _) => self.fail(LocalError::LongerThanDeclared { declared: sent }),
+            _ => self.misuse("offer"),
         }
     }
 
-    fn wait(&mut self, now: Instant) {
-        if let State::Object | State::Shutdown | State::Receipt = self.state {
-            self.waits_since = self.waits_since.or(Some(now));
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.transfer_due().is_some_and(|due| due <= now) {
+            self.fail(Timer::Transfer);
+        }
+    }
+
+    fn would_block(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        if !self.waits_for_peer() {
+            return;
+        }
+        let Some(since) = self.waits_since else {
+            self.waits_since = Some(now);
+            return;
+        };
+        match self.due_of_wait(since).filter(|(due, _)| *due <= now) {
+            Some((_, Next::Fails(timer))) => self.fail(timer),
+            Some((_, Next::Retries)) => self.retried = true,
+            None => {}
         }
     }
 
@@ -529,7 +636,18 @@ impl Model {
     fn enter(&mut self, state: State) {
         self.state = state;
         self.waits_since = None;
+        self.retried = false;
     }
+}
+
+/// `None` at the end of time, which never comes, and beyond.
+fn later(from: Instant, timeout: Duration) -> Option<Instant> {
+    let due = from.since_epoch().checked_add(timeout)?;
+    (due < Duration::MAX).then_some(Instant::new(due))
+}
+
+fn timed_out(timer: Timer) -> Step<'static> {
+    Step::Done(Err(timer.into()))
 }
 
 fn name(step: &Step<'_>) -> &'static str {
@@ -539,6 +657,8 @@ fn name(step: &Step<'_>) -> &'static str {
         Step::Write { .. } => "Write",
         Step::Receive { .. } => "Receive",
         Step::Send { .. } => "Send",
+        Step::Offer { .. } => "Offer",
+        Step::Peek => "Peek",
         Step::Commit => "Commit",
         Step::Shutdown => "Shutdown",
         Step::AwaitEnd => "AwaitEnd",
@@ -576,6 +696,7 @@ fn choose_duration(u: &mut Unstructured<'_>) -> Result<Duration> {
         2 => Duration::MAX - nano,
         3 => Duration::from_nanos(u.arbitrary()?),
         4 => Duration::from_secs(u.arbitrary()?),
+        5 => Duration::from_nanos(u.int_in_range(0..=9)?),
         _ => Duration::from_secs(u.int_in_range(1..=60)?),
     })
 }

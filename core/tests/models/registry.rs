@@ -4,31 +4,39 @@ use core::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use dataserver_core::{
-    AlreadyRegistered, Entry, Instant, Key, Lease, Refusal, Registry, StartPacket,
+    AlreadyRegistered, Direction, Entry, Instant, Key, Lease, Refusal, Registry, StartPacket,
 };
 
-/// Asks both the same, until the bytes to choose by are used up: what came of each action. Panics
-/// where they are at odds.
+/// Asks registries and their models the same, until the bytes to choose by are used up: what came of
+/// each action. Panics where they are at odds.
 pub(crate) fn run(mut unstructured: Unstructured<'_>) -> Vec<&'static str> {
     let mut seen = Vec::new();
-    let mut pair = Pair::default();
+    let mut world = World::default();
     while !unstructured.is_empty() && seen.len() < 300 {
         let number = seen.len() as u32;
-        seen.push(pair.act(&mut unstructured, number).expect("choices do not fail"));
-        assert_eq!(pair.registry.len(), pair.model.len(), "action {number}");
-        assert_eq!(pair.registry.is_empty(), pair.model.is_empty());
+        seen.push(world.act(&mut unstructured, number).expect("choices do not fail"));
+        for Pair { registry, model } in &world.pairs {
+            assert_eq!(registry.len(), model.len(), "action {number}");
+            assert_eq!(registry.is_empty(), model.is_empty());
+        }
     }
     seen
 }
 
-/// The registry and its model, which are asked the same.
+/// Two registries, of which one may be given a lease of the other.
 #[derive(Default)]
-struct Pair {
+struct World {
     now: u64,
-    registry: Registry<u32>,
-    model: Vec<Line>,
+    pairs: [Pair; 2],
     /// Leases to be released, each with the number of its entry.
     leases: Vec<(Lease, u32)>,
+}
+
+/// A registry and its model, which are asked the same.
+#[derive(Default)]
+struct Pair {
+    registry: Registry<u32>,
+    model: Vec<Line>,
 }
 
 /// An entry of the model. `number` is unique, and the handler.
@@ -42,78 +50,110 @@ struct Line {
     in_use: bool,
 }
 
-impl Pair {
-    /// One action on both: what came of it.
+impl World {
+    /// One action: what came of it.
     fn act(&mut self, u: &mut Unstructured<'_>, number: u32) -> Result<&'static str> {
         self.now += u.int_in_range(0..=1)?;
+        let now = self.now;
+        let pair = &mut self.pairs[usize::from(u.ratio(1, 4)?)];
         Ok(match u.int_in_range(0..=9)? {
-            0..3 => self.add(choose_line(u, self.now, number)?),
-            3..6 => self.claim(choose_packet(u)?),
+            0..3 => pair.add(choose_line(u, now, number)?, now),
+            3..6 => {
+                let (packet, limit) = (choose_packet(u)?, *u.choose(&[u64::MAX, 0, 1, 2])?);
+                match pair.claim(packet, limit, now) {
+                    Ok(leased) => {
+                        self.leases.push(leased);
+                        "claimed"
+                    }
+                    Err(refused) => refused,
+                }
+            }
             6..8 if !self.leases.is_empty() => {
                 let (lease, number) = self.leases.swap_remove(u.choose_index(self.leases.len())?);
-                self.release(lease, number, u.arbitrary()?)
+                pair.release(lease, number, u.arbitrary()?)
             }
-            6..9 => self.remove(choose_line(u, self.now, number)?),
-            _ => {
-                self.registry.expire(at(self.now));
-                self.forget_expired();
-                "expired"
-            }
+            6..9 => pair.remove(choose_line(u, now, number)?),
+            _ => pair.take_expired(now),
         })
     }
+}
 
-    fn add(&mut self, line: Line) -> &'static str {
-        let added = self.registry.add(line.entry(), line.number, at(self.now));
-        self.forget_expired();
-        if self.model.iter().any(|other| other.is_as(&line)) {
-            assert_eq!(added, Err(AlreadyRegistered(line.entry())));
-            return "already registered";
+impl Pair {
+    fn add(&mut self, line: Line, now: u64) -> &'static str {
+        let added = self.registry.add(line.entry(), line.number, at(now));
+        let found = self.model.iter().position(|other| other.is_as(&line));
+        match found {
+            Some(found) if !self.model[found].is_expired(now) => {
+                assert_eq!(added, Err(AlreadyRegistered(line.entry())));
+                "already registered"
+            }
+            Some(found) => {
+                assert_eq!(added, Ok(Some(self.model[found].number)));
+                self.model[found] = line;
+                "replaced"
+            }
+            None => {
+                assert_eq!(added, Ok(None));
+                self.model.push(line);
+                "added"
+            }
         }
-        assert_eq!(added, Ok(()));
-        self.model.push(line);
-        "added"
     }
 
-    fn claim(&mut self, packet: StartPacket) -> &'static str {
-        let claim = self.registry.claim(&packet, at(self.now));
-        self.forget_expired();
+    fn claim(
+        &mut self,
+        packet: StartPacket,
+        servers_limit: u64,
+        now: u64,
+    ) -> core::result::Result<(Lease, u32), &'static str> {
+        let claim = self.registry.claim(&packet, servers_limit, at(now));
         let exact = |line: &Line| line.any_size_up_to.is_none() && line.packet == packet;
         let any_size = |line: &Line| line.any_size_up_to.is_some() && line.is_for(packet);
-        let found = self.model.iter().position(exact);
-        let Some(found) = found.or(self.model.iter().position(any_size)) else {
+        let find = |is_it: &dyn Fn(&Line) -> bool| {
+            self.model.iter().position(|line| !line.is_expired(now) && is_it(line))
+        };
+        let Some(found) = find(&exact).or(find(&any_size)) else {
             assert_eq!(claim.unwrap_err(), Refusal::NotRegistered);
-            return "not registered";
+            let is_there = self.model.iter().any(|line| exact(line) || any_size(line));
+            return Err(if is_there { "expired" } else { "not registered" });
         };
         let line = &mut self.model[found];
-        let limit = line.any_size_up_to.unwrap_or(u64::MAX);
+        let mut limit = line.any_size_up_to.unwrap_or(u64::MAX);
+        if packet.direction() == Direction::Put {
+            limit = limit.min(servers_limit);
+        }
         let declared = packet.size().bytes().unwrap_or(0);
         if declared > limit {
             assert_eq!(claim.unwrap_err(), Refusal::TooLarge { declared, limit });
-            return "too large";
+            return Err("too large");
         }
         if line.in_use {
             assert_eq!(claim.unwrap_err(), Refusal::InUse);
-            return "in use";
+            return Err("in use");
         }
         let claim = claim.unwrap();
-        assert_eq!((claim.handler, claim.limit), (line.number, limit));
-        self.leases.push((claim.lease, line.number));
+        let number = line.number;
+        assert_eq!((claim.handler, claim.limit), (number, limit));
         match line.uses {
             1 => drop(self.model.remove(found)),
             uses => line.in_use = uses == 2,
         }
-        "claimed"
+        Ok((claim.lease, number))
     }
 
+    /// Also of a lease that another registry gave: no number is in both.
     fn release(&mut self, lease: Lease, number: u32, delivered: bool) -> &'static str {
-        self.registry.release(lease, delivered);
+        let ended = self.registry.release(lease, delivered);
         let Some(found) = self.model.iter().position(|line| line.number == number) else {
-            return "released late";
+            assert_eq!(ended, None);
+            return "released without effect";
         };
         self.model[found].in_use = false;
         if delivered && self.model[found].uses == 2 {
-            self.model.remove(found);
+            assert_eq!(ended, Some(self.model.remove(found).number));
+            return "delivered";
         }
+        assert_eq!(ended, None);
         "released"
     }
 
@@ -127,12 +167,26 @@ impl Pair {
         "removed"
     }
 
-    fn forget_expired(&mut self) {
-        self.model.retain(|line| line.expiry.is_none_or(|expiry| expiry > self.now));
+    /// One at most, of those that expired first.
+    fn take_expired(&mut self, now: u64) -> &'static str {
+        let taken = self.registry.take_expired(at(now));
+        let expired = self.model.iter().filter(|line| line.is_expired(now));
+        let Some(first) = expired.map(|line| line.expiry).min() else {
+            assert_eq!(taken, None);
+            return "nothing has expired";
+        };
+        let found = self.model.iter().position(|line| Some(line.number) == taken);
+        let line = self.model.remove(found.expect("one of the entries"));
+        assert_eq!(line.expiry, first);
+        "taken out"
     }
 }
 
 impl Line {
+    fn is_expired(&self, now: u64) -> bool {
+        self.expiry.is_some_and(|expiry| expiry <= now)
+    }
+
     fn entry(&self) -> Entry {
         let entry = match self.any_size_up_to {
             None => Entry::exact(self.packet),

@@ -135,8 +135,8 @@ impl Write for Sink {
 fn misuse(packet: StartPacket) {
     let now = Instant::default();
     let mut client = Connection::client(Config::default(), packet, now);
-    call!(Connection::wait, &mut client, now);
-    call!(Connection::deadline, &client);
+    call!(Connection::would_block, &mut client, now);
+    call!(Connection::deadline, &client, now);
     call!(Connection::handle_timeout, &mut client, now);
     call!(Connection::refuse, &mut client, Refusal::InUse);
     call!(Connection::abort, &mut client, "twice");
@@ -155,7 +155,8 @@ fn exchange(packet: StartPacket) -> bool {
     call!(Connection::advance, &mut client, 3);
     call!(Connection::advance, &mut server, 3);
     call!(Connection::moved, &server);
-    call!(Connection::end_of_object, &mut client);
+    call!(Connection::offer, &mut client, 0, true);
+    call!(Connection::still_open, &mut client);
     call!(Connection::shut_down, &mut client);
     call!(Connection::side, &server);
     call!(Connection::end_of_stream, &mut server);
