@@ -4,8 +4,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant as StdInstant};
 
 use dataserver_core::Instant;
+use rustix::time::{ClockId, clock_gettime};
 
-/// The present, on a clock that starts when this process first asks.
+/// The present for connections, on a clock that starts when this process first asks. It stands still
+/// while the machine is suspended, so that a suspended machine blames no peer.
 ///
 /// ```
 /// let earlier = dataserver_adapter::now();
@@ -26,16 +28,34 @@ pub fn to_std(instant: Instant) -> Option<StdInstant> {
     epoch().checked_add(instant.since_epoch())
 }
 
-/// So long from now: when an [`Entry`](dataserver_core::Entry) should expire.
+/// The present for entries that expire, on a clock that also runs while the machine is suspended.
+///
+/// ```
+/// let earlier = dataserver_adapter::registry_now();
+/// assert!(dataserver_adapter::registry_now() >= earlier);
+/// ```
+pub fn registry_now() -> Instant {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const CLOCK: ClockId = ClockId::Monotonic; // it runs during suspend on Apple systems, clock_gettime(3)
+    let now = clock_gettime(CLOCK);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
+    Instant::new(Duration::new(seconds, nanos))
+}
+
+/// The time at which an [`Entry`](dataserver_core::Entry) should expire that is valid for this long
+/// from now. Time during which the machine is suspended counts.
 ///
 /// ```
 /// use std::time::Duration;
-/// use dataserver_adapter::{after, now};
+/// use dataserver_adapter::{after, registry_now};
 ///
-/// assert!(after(Duration::from_secs(60)) > now());
+/// assert!(after(Duration::from_secs(60)) > registry_now());
 /// ```
 pub fn after(duration: Duration) -> Instant {
-    now().saturating_add(duration)
+    registry_now().saturating_add(duration)
 }
 
 fn epoch() -> StdInstant {

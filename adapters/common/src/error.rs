@@ -88,6 +88,12 @@ pub enum Error {
         /// Why.
         source: Arc<io::Error>,
     },
+    /// Connections ended that were not reported one by one, because the application did not take the
+    /// reports as fast as they came.
+    Unreported {
+        /// How many.
+        connections: u64,
+    },
     /// The connection was made, and reset.
     Transfer {
         /// The other end, where it has an address.
@@ -165,6 +171,7 @@ impl Error {
             Self::Connect { source, .. } | Self::Accept { source } | Self::Listen { source } => {
                 source.kind()
             }
+            Self::Unreported { .. } => io::ErrorKind::Other,
             Self::Direction { .. } => io::ErrorKind::InvalidInput,
             Self::AlreadyRegistered(_) => io::ErrorKind::AlreadyExists,
             Self::Transfer { cause, source, .. } => match cause {
@@ -192,6 +199,12 @@ impl fmt::Display for Error {
             Self::Connect { address, source } => write!(f, "cannot connect to {address}: {source}"),
             Self::Accept { source } => write!(f, "cannot take a connection for now: {source}"),
             Self::Listen { source } => write!(f, "the listener failed: {source}"),
+            Self::Unreported { connections } => {
+                write!(
+                    f,
+                    "{connections} connections ended without a report: reports are taken too slowly"
+                )
+            }
             Self::Transfer { peer, packet, cause, source } => {
                 write_peer(f, *peer)?;
                 if let Some(packet) = packet {

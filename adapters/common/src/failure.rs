@@ -65,11 +65,10 @@ impl Failure {
         reason: &'static str,
         source: Option<io::Error>,
     ) {
+        // If the connection failed first, what the application returns is mostly that very error.
+        let failed_before = matches!(connection.step(), Step::Done(Err(_)));
         connection.abort(reason);
-        // An error that came from this very connection says nothing more about it.
-        source.filter(|source| Error::of(source).is_none()).into_iter().for_each(|source| {
-            self.keep(source);
-        });
+        source.filter(|_| !failed_before).into_iter().for_each(|source| self.keep(source));
     }
 
     /// All that is known of a connection that failed. One that had succeeded before its application

@@ -1,15 +1,20 @@
 //! One attempt each at what the adapters do on a socket.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
-
-use crate::failure::Abort;
+use {
+    crate::failure::Abort,
+    crate::object::SINK_FAILED,
+    rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+    std::io::Write,
+    std::os::fd::OwnedFd,
+    std::sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// Reads what is there, without waiting. 0 at the end of the stream.
 ///
@@ -80,7 +85,50 @@ pub fn has_ended(socket: impl AsFd) -> io::Result<bool> {
     }
 }
 
-/// Writes as much of these as there is room for, without waiting. A closed peer is an error, never a signal.
+/// Has a write to a closed peer be an error, and not a signal, where that is an option of the socket
+/// (`SO_NOSIGPIPE` of Apple's systems). Elsewhere each [`write()`] says so, and this does nothing.
+///
+/// [`tcp`](crate::tcp) has done it to the sockets that it made, accepted or armed.
+///
+/// # Errors
+/// What the system says.
+///
+/// ```
+/// use std::io::{ErrorKind, IoSlice};
+/// use std::os::unix::net::UnixStream;
+/// use dataserver_adapter::socket;
+///
+/// let (ours, theirs) = UnixStream::pair()?;
+/// socket::raise_no_signal(&ours)?;
+/// drop(theirs);
+/// let error = socket::write(&ours, &[IoSlice::new(b"hello")]).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn raise_no_signal(socket: impl AsFd) -> io::Result<()> {
+    let _socket = socket.as_fd();
+    #[cfg(target_vendor = "apple")]
+    net::sockopt::set_socket_nosigpipe(_socket, true).map_err(of_option)?;
+    Ok(())
+}
+
+/// What it means that a connected socket takes no option. Apple's systems let one take none any more once
+/// both its halves are shut down: it was reset, unless this side has shut down its own.
+pub(crate) fn of_option(errno: Errno) -> Errno {
+    match errno {
+        Errno::INVAL if cfg!(target_vendor = "apple") => Errno::CONNRESET,
+        errno => errno,
+    }
+}
+
+/// What each write says of signals.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+
+/// Writes as much of these as there is room for, without waiting. A closed peer is an error, never a
+/// signal: on Apple's systems once the socket has been told to [raise none](raise_no_signal).
 ///
 /// # Errors
 /// [`WouldBlock`](io::ErrorKind::WouldBlock) where there is no room, or what the system says.
@@ -95,7 +143,7 @@ pub fn has_ended(socket: impl AsFd) -> io::Result<bool> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn write(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    send(socket, slices, SendFlags::NOSIGNAL)
+    send(socket, slices, NO_SIGNAL)
 }
 
 /// [`write()`], where the socket is mostly [shut down](shut_down) next: the last segment may wait for that
@@ -119,9 +167,21 @@ pub fn write(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
 /// ```
 pub fn write_last(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    return send(socket, slices, SendFlags::NOSIGNAL | SendFlags::MORE);
+    return send(socket, slices, NO_SIGNAL | SendFlags::MORE);
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     return write(socket, slices);
+}
+
+/// How many bytes these slices have together.
+///
+/// ```
+/// use std::io::IoSlice;
+///
+/// let slices = [IoSlice::new(b"hello, "), IoSlice::new(b"world")];
+/// assert_eq!(dataserver_adapter::socket::total_len(&slices), 12);
+/// ```
+pub fn total_len(slices: &[IoSlice<'_>]) -> usize {
+    slices.iter().map(|slice| slice.len()).sum()
 }
 
 fn send(socket: impl AsFd, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Result<usize> {
@@ -190,7 +250,8 @@ pub fn send_file(_socket: impl AsFd, _file: &File, _max: usize) -> io::Result<us
 /// let mut file = std::fs::File::options().read(true).write(true).create(true).open(&path)?;
 /// std::fs::remove_file(path)?;
 ///
-/// assert_eq!(Pipe::new()?.receive_file(&ours, &file, 9)?, 5);
+/// let Some(pipe) = Pipe::new() else { return Ok(()) };
+/// assert_eq!(pipe.receive_file(&ours, &file, 9)?, 5);
 /// let mut text = String::new();
 /// file.rewind()?;
 /// file.read_to_string(&mut text)?;
@@ -204,26 +265,45 @@ pub struct Pipe {
     into: OwnedFd,
 }
 
+/// How many pipes this process has.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+static PIPES: AtomicUsize = AtomicUsize::new(0);
+
+/// So many pipes are of [`PIPE_SIZE`], so many in all. The buffers of all pipes of a user count towards
+/// a limit of 64 MiB, beyond which the kernel shrinks every new pipe of that user, pipe(7). These take
+/// a quarter and an eighth of it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const LARGE_PIPES: usize = 16;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAX_PIPES: usize = LARGE_PIPES + 128;
+
 /// As much as a pipe may hold without privileges, pipe(7).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const PIPE_SIZE: usize = 1 << 20;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 impl Pipe {
-    /// A pipe, as large as the system lets it be.
-    ///
-    /// # Errors
-    /// What the system says, such as that there are no descriptors left.
+    /// A pipe, or `None` if there are many already or no descriptors are left: then the object is to
+    /// be read and written.
     ///
     /// ```
-    /// dataserver_adapter::socket::Pipe::new()?;
-    /// # Ok::<(), std::io::Error>(())
+    /// assert!(dataserver_adapter::socket::Pipe::new().is_some());
     /// ```
-    pub fn new() -> io::Result<Self> {
-        let (out, into) = pipe_with(PipeFlags::CLOEXEC)?;
-        // A smaller one serves too.
-        _ = fcntl_setpipe_size(&into, PIPE_SIZE);
-        Ok(Self { out, into })
+    pub fn new() -> Option<Self> {
+        let earlier = PIPES.fetch_add(1, Ordering::Relaxed);
+        let pipe = match earlier {
+            ..MAX_PIPES => pipe_with(PipeFlags::CLOEXEC).ok(),
+            _ => None,
+        };
+        let Some((out, into)) = pipe else {
+            PIPES.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        };
+        if earlier < LARGE_PIPES {
+            // A smaller one serves too.
+            _ = fcntl_setpipe_size(&into, PIPE_SIZE);
+        }
+        Some(Self { out, into })
     }
 
     /// Receives up to `max` bytes into a file at its cursor, without taking them through this
@@ -234,13 +314,15 @@ impl Pipe {
     /// cannot. What is left is then to be read, which tells the one from the other.
     ///
     /// # Errors
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) where nothing is there, what the system says of the
-    /// socket, or an [`Abort`] with what the file says.
+    /// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing is there, the error of the socket,
+    /// or an [`Abort`] with the error of the file.
     pub fn receive_file(&self, socket: impl AsFd, file: &File, max: usize) -> io::Result<usize> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         let parked = match retry_on_intr(|| splice(&socket, None, &self.into, None, max, flags)) {
             Ok(parked) => parked,
             Err(Errno::INVAL | Errno::NOSYS) => return Ok(0),
+            // TCP's urgent byte stops splice(2) for good, and recv(2) passes over it.
+            Err(Errno::AGAIN) => return copy(|buffer| read(&socket, buffer), file, max),
             Err(errno) => return Err(errno.into()),
         };
         let mut left = parked;
@@ -251,31 +333,64 @@ impl Pipe {
                 Ok(moved) => left -= moved,
                 // A file that takes no splice, such as one that is open to append.
                 Err(Errno::INVAL) => {
-                    self.copy(file, left).map_err(of_file)?;
-                    left = 0;
+                    let from_pipe = |buffer: &mut [u8]| {
+                        Ok(retry_on_intr(|| rustix::io::read(&self.out, &mut *buffer))?)
+                    };
+                    left -= copy(from_pipe, file, left)?;
                 }
                 Err(errno) => return Err(of_file(errno.into())),
             }
         }
         Ok(parked)
     }
+}
 
-    /// Writes what is parked in the pipe.
-    fn copy(&self, mut file: &File, mut left: usize) -> io::Result<()> {
-        let mut buffer = [0; 8 * 1024];
-        while left > 0 {
-            let max = left.min(buffer.len());
-            let n = retry_on_intr(|| rustix::io::read(&self.out, &mut buffer[..max]))?;
-            file.write_all(&buffer[..n])?;
-            left -= n;
-        }
-        Ok(())
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        PIPES.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Reads once, at most `max` bytes, and writes them to the file.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn copy(
+    read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    mut file: &File,
+    max: usize,
+) -> io::Result<usize> {
+    let mut buffer = [0; 8 * 1024];
+    let max = max.min(buffer.len());
+    let n = read(&mut buffer[..max])?;
+    file.write_all(&buffer[..n]).map_err(of_file)?;
+    Ok(n)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn of_file(error: io::Error) -> io::Error {
-    Abort::wrap("the object cannot be written", Some(error))
+    Abort::wrap(SINK_FAILED, Some(error))
+}
+
+/// Through what the kernel would move bytes from a socket to a file: there is none, as this system has no
+/// such call.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[derive(Debug)]
+pub enum Pipe {}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Pipe {
+    /// No pipe.
+    pub fn new() -> Option<Self> {
+        None
+    }
+
+    /// Is never called.
+    ///
+    /// # Errors
+    /// None.
+    pub fn receive_file(&self, _socket: impl AsFd, _file: &File, _max: usize) -> io::Result<usize> {
+        match *self {}
+    }
 }
 
 /// Shuts down the write half: the peer sees the end of the stream.

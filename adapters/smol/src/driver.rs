@@ -118,24 +118,26 @@ impl Driver {
                         sent => self.connection.advance(sent.unwrap_or(0)),
                     }
                 }
-                (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
-                (Step::Shutdown, Want::Send(more) | Want::SendLast(more)) => {
-                    self.connection.advance(more.len());
+                (Step::Send { .. } | Step::Offer { .. }, Want::End) => {
+                    self.connection.offer(0, true);
                 }
-                (Step::Shutdown, Want::End) => match self.has_ended_early() {
+                (Step::Offer { .. }, Want::Send(more) | Want::SendLast(more)) => {
+                    self.connection.offer(more.len(), false);
+                }
+                (Step::Peek, Want::End) => match self.stream.has_ended() {
                     Ok(true) => self.connection.end_of_stream(),
-                    Ok(false) => {
-                        let close = |stream: Pin<&mut (dyn Stream + Send)>,
-                                     cx: &mut Context<'_>| {
-                            stream.poll_close(cx).map_ok(|()| 0)
-                        };
-                        if ready!(self.poll_attempt(cx, close)).is_some() {
-                            self.connection.shut_down();
-                            self.let_others_go_first();
-                        }
-                    }
+                    Ok(false) => self.connection.still_open(),
                     Err(error) => self.fail(error),
                 },
+                (Step::Shutdown, Want::End) => {
+                    let close = |stream: Pin<&mut (dyn Stream + Send)>, cx: &mut Context<'_>| {
+                        stream.poll_close(cx).map_ok(|()| 0)
+                    };
+                    if ready!(self.poll_attempt(cx, close)).is_some() {
+                        self.connection.shut_down();
+                        self.let_others_go_first();
+                    }
+                }
                 (Step::AwaitEnd, Want::Receive(_) | Want::End) => {
                     let n = ready!(self.poll_read(cx, &mut [0]));
                     self.connection.advance(n);
@@ -146,6 +148,8 @@ impl Driver {
                     Step::Decide(_)
                     | Step::Receive { .. }
                     | Step::Send { .. }
+                    | Step::Offer { .. }
+                    | Step::Peek
                     | Step::Commit
                     | Step::Shutdown
                     | Step::AwaitEnd
@@ -175,6 +179,11 @@ impl Driver {
         self.error().into()
     }
 
+    /// Aborts, unless the connection had ended before.
+    pub(crate) fn give_up(&mut self, reason: &'static str) {
+        self.failure.of_application(&mut self.connection, reason, None);
+    }
+
     fn error(&self) -> Error {
         self.failure.error(&self.connection, self.stream.peer())
     }
@@ -182,12 +191,6 @@ impl Driver {
     /// The peer has something to do: to try at once would be in vain.
     fn let_others_go_first(&mut self) {
         self.streak = TURN;
-    }
-
-    /// Whether the peer of a sender has closed before it could have its object. A receiver has seen
-    /// the end already.
-    fn has_ended_early(&self) -> io::Result<bool> {
-        Ok(self.connection.side() == Some(Side::Sender) && self.stream.has_ended()?)
     }
 
     /// Reads some bytes. None where the stream ended or failed, as the core now knows.
@@ -216,7 +219,7 @@ impl Driver {
         Poll::Ready(written.unwrap_or(0))
     }
 
-    /// Does something on the stream; where that would wait for the peer, until a timer is due.
+    /// Does something on the stream that may wait for the peer, until the core's deadline.
     fn poll_attempt(
         &mut self,
         cx: &mut Context<'_>,
@@ -238,17 +241,20 @@ impl Driver {
             }
             Poll::Pending => {
                 self.streak = 0;
-                self.connection.wait(now());
-                ready!(self.poll_deadline(cx));
+                let now = now();
+                self.connection.would_block(now);
+                if !matches!(self.connection.step(), Step::Done(_)) {
+                    ready!(self.poll_deadline(cx, now));
+                }
                 None
             }
         })
     }
 
-    /// Waits until a timer of the core is due.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Waits until the step is to be tried again, also if the stream does not become ready.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         loop {
-            let Some(deadline) = self.connection.deadline() else {
+            let Some(deadline) = self.connection.deadline(now) else {
                 return Poll::Pending;
             };
             // Most deadlines are put off before they are due: one that goes off early costs less
@@ -261,9 +267,7 @@ impl Driver {
                 }
             }
             ready!(self.timer.poll(cx));
-            self.alarm = None;
-            self.connection.handle_timeout(now());
-            if let Step::Done(_) = self.connection.step() {
+            if self.alarm.take() == Some(deadline) {
                 return Poll::Ready(());
             }
         }

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use dataserver_adapter::{self as adapter, Claimed, Error, Receipt, Want};
+use dataserver_adapter::{self as adapter, Claimed, Error, Receipt, Want, drop_application_value};
 use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
 use futures_lite::FutureExt;
 
@@ -70,8 +70,8 @@ impl Kind for Local {
     }
 }
 
-/// Start packets and the handlers registered for them. Clones share the same table, so that a
-/// handler can register others.
+/// Start packets and the handlers registered for them. Clones share the same table. A handler that
+/// registers others holds a [`WeakHandlers`].
 ///
 /// [`Server`](crate::Server) serves TCP connections from it. A program with a listener or streams
 /// of its own awaits [`serve`](Self::serve) for each.
@@ -92,6 +92,51 @@ impl Kind for Local {
 /// ```
 pub struct Handlers<K: Kind = Shared> {
     table: Arc<adapter::Handlers<Handler<K>>>,
+}
+
+/// A reference to [`Handlers`] that does not keep them in memory: for a handler that registers others.
+///
+/// A handler that held a clone of the table that it is in would keep that table, and all that its
+/// handlers captured, for ever.
+///
+/// ```
+/// use dataserver_smol::{Handlers, Key, StartPacket};
+///
+/// let handlers = Handlers::new();
+/// let weak = handlers.downgrade();
+/// handlers.on_put(StartPacket::put(Key::from_name("start")), move |object| {
+///     if let Some(handlers) = weak.upgrade() {
+///         _ = handlers.on_get(StartPacket::get(Key::from_name("next")), |object| Box::pin(object.send(b"hello")));
+///     }
+///     Box::pin(futures_lite::io::copy(object, futures_lite::io::sink()))
+/// })?;
+/// # Ok::<(), dataserver_smol::Error>(())
+/// ```
+pub struct WeakHandlers<K: Kind = Shared> {
+    table: Weak<adapter::Handlers<Handler<K>>>,
+}
+
+impl<K: Kind> Clone for WeakHandlers<K> {
+    fn clone(&self) -> Self {
+        Self { table: Weak::clone(&self.table) }
+    }
+}
+
+impl<K: Kind> WeakHandlers<K> {
+    /// The handlers, if something else still holds them, such as the server.
+    ///
+    /// ```
+    /// use dataserver_smol::Handlers;
+    ///
+    /// let handlers = Handlers::new();
+    /// let weak = handlers.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(handlers);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    pub fn upgrade(&self) -> Option<Handlers<K>> {
+        self.table.upgrade().map(|table| Handlers { table })
+    }
 }
 
 enum Handler<K: Kind> {
@@ -280,6 +325,16 @@ impl Handlers<Local> {
 }
 
 impl<K: Kind> Handlers<K> {
+    /// A reference that does not keep the table in memory.
+    ///
+    /// ```
+    /// let weak = dataserver_smol::Handlers::new().downgrade();
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    pub fn downgrade(&self) -> WeakHandlers<K> {
+        WeakHandlers { table: Arc::downgrade(&self.table) }
+    }
+
     /// Takes an entry out. What it has begun goes on. Whether there was one.
     ///
     /// ```
@@ -333,15 +388,15 @@ impl<K: Kind> Handlers<K> {
         let mut driver = Driver::server(stream, config);
         driver.run(Want::Start).await?;
         // On the heap, so that a connection that still waits for its start packet holds no more.
-        Box::pin(self.handle(driver)).await
+        Box::pin(self.handle(driver, config.limit)).await
     }
 
     /// Serves a connection whose start packet has come.
-    async fn handle(&self, mut driver: Box<Driver>) -> io::Result<Receipt> {
+    async fn handle(&self, mut driver: Box<Driver>, limit: u64) -> io::Result<Receipt> {
         let Step::Decide(packet) = driver.connection.step() else {
             return Err(driver.abort("a server begins with a decision", None));
         };
-        let claim = match self.table.claim(&packet) {
+        let claim = match self.table.claim(&packet, limit) {
             Ok(claim) => claim,
             Err(refusal) => {
                 driver.connection.refuse(refusal);
@@ -354,15 +409,18 @@ impl<K: Kind> Handlers<K> {
             return driver.finish(packet).await; // larger than this server takes of anyone
         }
 
+        // The claim holds the handler too, and is dropped where panics end.
         match claim.handler.clone() {
             Handler::Put(handler) => {
                 let mut held = Held { claim, object: Receiver { packet, driver } };
                 let handled = call(async { K::put(&handler, &mut held.object).await }).await;
+                drop(handler);
                 conclude(held.object.driver, held.claim, packet, handled).await
             }
             Handler::Get(handler) => {
                 let mut held = Held { claim, object: Sender { packet, driver } };
                 let handled = call(async { K::get(&handler, &mut held.object).await }).await;
+                drop(handler);
                 conclude(held.object.driver, held.claim, packet, handled).await
             }
         }
@@ -391,7 +449,7 @@ async fn call(handler: impl Future<Output = io::Result<()>>) -> Handled {
 /// before the stream.
 async fn conclude<H>(
     mut driver: Box<Driver>,
-    claim: Claimed<'_, H>,
+    mut claim: Claimed<'_, H>,
     packet: StartPacket,
     handled: Handled,
 ) -> io::Result<Receipt> {
@@ -402,5 +460,6 @@ async fn conclude<H>(
     if let Step::Done(Ok(_)) = driver.connection.step() {
         claim.delivered();
     }
+    drop_application_value(claim);
     outcome
 }

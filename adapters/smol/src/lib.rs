@@ -73,7 +73,7 @@ pub use dataserver_adapter::{Address, Error, Receipt, after, now};
 pub use dataserver_core::{
     self as core, Config, Direction, Entry, Instant, Key, ObjectSize, StartPacket, Timeouts,
 };
-pub use handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared};
+pub use handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared, WeakHandlers};
 pub use object::{Receiver, Sender};
 pub use server::{Server, StopHandle};
 pub use stream::{Socket, Stream};

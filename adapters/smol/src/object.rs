@@ -2,25 +2,22 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use dataserver_adapter::{Receipt, Want};
+use blocking::unblock;
+use dataserver_adapter::object::{
+    FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE, copy_buffer,
+};
+use dataserver_adapter::{NewFile, Receipt, Want};
 use dataserver_core::{Config, Direction, StartPacket};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::driver::Driver;
 use crate::stream::Stream;
-
-/// What files and readers are copied through where the system cannot send them.
-const COPY_BUFFER: usize = 256 * 1024;
-
-/// The size in bytes from which on it is worth to have the kernel move an object to a file.
-const WORTH_A_PIPE: u64 = 64 * 1024;
-
-/// What is read first of a file, to leave together with the start packet, and mostly the end.
-const FIRST_BYTES: usize = 16 * 1024;
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
 ///
@@ -137,16 +134,52 @@ impl Receiver {
         if self.packet.size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
             while self.driver.run(Want::ReceiveFile(file)).await? > 0 {}
         }
-        let mut buffer = vec![0; COPY_BUFFER];
+        let mut buffer = match copy_buffer() {
+            Ok(buffer) => buffer,
+            Err(error) => return Err(self.driver.abort(SINK_FAILED, Some(error))),
+        };
         loop {
             let n = self.read(&mut buffer).await?;
             if n == 0 {
                 return Ok(self.driver.connection.moved() - before);
             }
             if let Err(error) = file.write_all(&buffer[..n]) {
-                return Err(self.driver.abort("the object cannot be written", Some(error)));
+                return Err(self.driver.abort(SINK_FAILED, Some(error)));
             }
         }
+    }
+
+    /// Stores the object in a file of this name, and gives the sender its receipt.
+    ///
+    /// The object goes to a temporary file beside the target, which is synced and renamed when it is
+    /// complete. So many connections can store to one name at once: a reader of the name finds one whole
+    /// object, and each sender has a receipt only for an object that had the name.
+    ///
+    /// The file system is used through [`blocking`](https://docs.rs/blocking), but for the writes
+    /// themselves. Where this future is dropped, the connection can only fail, and the target is as
+    /// before, unless the object was complete.
+    ///
+    /// # Errors
+    /// Returns an [`Error::Transfer`](crate::Error::Transfer), with the error of the file system if
+    /// that is what failed. The target is then as before.
+    ///
+    /// ```no_run
+    /// use dataserver_smol::{Client, Key, StartPacket};
+    ///
+    /// # async fn example() -> std::io::Result<()> {
+    /// let report = StartPacket::get(Key::from_name("report"));
+    /// let receipt = Client::new("127.0.0.1:8089").get(report).await?.receive_to("report").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn receive_to(&mut self, path: impl AsRef<Path>) -> io::Result<Receipt> {
+        let path = path.as_ref().to_owned();
+        let file = unblock(move || NewFile::create(path)).await;
+        let file = file.map_err(|error| self.driver.abort(SINK_FAILED, Some(error)))?;
+        self.receive_file(file.file()).await?;
+        let stored = unblock(move || file.commit()).await;
+        stored.map_err(|error| self.driver.abort(SINK_FAILED, Some(error)))?;
+        self.commit().await
     }
 
     /// Says that the object is stored, for good: gives the sender its receipt.
@@ -188,8 +221,9 @@ impl AsyncRead for Receiver {
 /// Send all of it at once with [`send`](Self::send), [`send_file`](Self::send_file) or
 /// [`send_reader`](Self::send_reader), which wait for the receipt. Or write it piece by piece, and
 /// then ask for the receipt with [`finish`](Self::finish). A handler may leave that to the server.
-/// Dropping it before that resets the connection. Dropping one of its futures loses nothing but the
-/// place in the source: what was sent was sent.
+/// Dropping it before that resets the connection, and so does dropping a future of
+/// [`send`](Self::send), [`send_file`](Self::send_file) or [`send_reader`](Self::send_reader) before all
+/// has been sent: a part never passes for the whole object.
 ///
 /// ```no_run
 /// use dataserver_smol::{Client, Key, StartPacket};
@@ -270,7 +304,7 @@ impl Sender {
 
     /// Sends these bytes, which are all (the rest) of the object, and waits for the receipt.
     ///
-    /// Where this future is dropped, some of them have been sent.
+    /// If this future is dropped before all have been sent, the connection is aborted.
     ///
     /// # Errors
     /// An [`Error::Transfer`](crate::Error::Transfer).
@@ -282,12 +316,14 @@ impl Sender {
     /// # }
     /// ```
     pub async fn send(&mut self, mut bytes: &[u8]) -> io::Result<Receipt> {
+        let rest = Rest(self);
         while !bytes.is_empty() {
-            match self.driver.run(Want::SendLast(bytes)).await? {
+            match rest.0.driver.run(Want::SendLast(bytes)).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()), // it is over already
                 n => bytes = &bytes[n..],
             }
         }
+        rest.is_sent();
         self.finish().await
     }
 
@@ -297,7 +333,7 @@ impl Sender {
     /// The file is read on this thread: mostly that is from the page cache. Where it may take long,
     /// use [`send_reader`](Self::send_reader) with [`blocking`](https://docs.rs/blocking).
     ///
-    /// Where this future is dropped, some of it has been sent.
+    /// If this future is dropped before all has been sent, the connection is aborted.
     ///
     /// It must not change meanwhile: the system may send pages of it as they are when they leave, and
     /// not as they were when they were counted (sendfile(2)). One that has shrunk or grown fails
@@ -316,28 +352,33 @@ impl Sender {
     /// # }
     /// ```
     pub async fn send_file(&mut self, mut file: &File) -> io::Result<Receipt> {
-        {
-            let mut first = Vec::with_capacity(FIRST_BYTES);
-            match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
-                Ok(FIRST_BYTES) => self.write_all(&first).await?,
-                Ok(_) => return self.send(&first).await,
-                Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
-            }
-        } // nobody holds a buffer for what follows
-        while self.driver.run(Want::SendFile(file)).await? > 0 {}
-        let mut buffer = vec![0; COPY_BUFFER];
+        let mut first = Vec::with_capacity(FIRST_BYTES);
+        match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
+            Ok(FIRST_BYTES) => {}
+            Ok(_) => return self.send(&first).await,
+            Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
+        }
+        let mut rest = Rest(self);
+        rest.0.write_all(&first).await?;
+        drop(first); // nobody holds a buffer for what follows
+        while rest.0.driver.run(Want::SendFile(file)).await? > 0 {}
+        let mut buffer = copy_buffer().map_err(|error| rest.source_failed(error))?;
         loop {
-            let read = file.read(&mut buffer);
-            if self.send_read(read, &buffer).await? == 0 {
-                return self.finish().await;
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => rest.0.write_all(&buffer[..n]).await?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(rest.source_failed(error)),
             }
         }
+        rest.is_sent();
+        self.finish().await
     }
 
     /// Sends all that a reader has, and waits for the receipt. It may be slow: the start packet goes
     /// ahead, and only the peer has to be in time.
     ///
-    /// Where this future is dropped, what was read last may be lost.
+    /// If this future is dropped before all has been sent, the connection is aborted.
     ///
     /// # Errors
     /// An [`Error::Transfer`](crate::Error::Transfer), with what the reader said where that failed.
@@ -349,14 +390,19 @@ impl Sender {
     /// # }
     /// ```
     pub async fn send_reader(&mut self, mut reader: impl AsyncRead + Unpin) -> io::Result<Receipt> {
-        self.flush().await?;
-        let mut buffer = vec![0; COPY_BUFFER];
+        let mut rest = Rest(self);
+        rest.0.flush().await?;
+        let mut buffer = copy_buffer().map_err(|error| rest.source_failed(error))?;
         loop {
-            let read = reader.read(&mut buffer).await;
-            if self.send_read(read, &buffer).await? == 0 {
-                return self.finish().await;
+            match reader.read(&mut buffer).await {
+                Ok(0) => break,
+                Ok(n) => rest.0.write_all(&buffer[..n]).await?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(rest.source_failed(error)),
             }
         }
+        rest.is_sent();
+        self.finish().await
     }
 
     /// Ends the object, and waits for the receipt.
@@ -376,17 +422,27 @@ impl Sender {
     pub async fn finish(&mut self) -> io::Result<Receipt> {
         self.driver.finish(self.packet).await
     }
+}
 
-    /// Sends what was read of the source. Where that failed, the connection is aborted.
-    async fn send_read(&mut self, read: io::Result<usize>, buffer: &[u8]) -> io::Result<usize> {
-        match read {
-            Ok(n) => self.write_all(&buffer[..n]).await.map(|()| n),
-            Err(error) => Err(self.driver.abort(SOURCE_FAILED, Some(error))),
-        }
+/// The rest of an object, while it is sent. If that fails, panics or is cancelled in the middle, the
+/// connection is aborted: the part that was sent must not pass for the whole.
+struct Rest<'a>(&'a mut Sender);
+
+impl Rest<'_> {
+    fn is_sent(self) {
+        mem::forget(self);
+    }
+
+    fn source_failed(&mut self, error: io::Error) -> io::Error {
+        self.0.driver.abort(SOURCE_FAILED, Some(error))
     }
 }
 
-const SOURCE_FAILED: &str = "the object cannot be read";
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.0.driver.give_up(SEND_GIVEN_UP);
+    }
+}
 
 impl AsyncWrite for Sender {
     fn poll_write(

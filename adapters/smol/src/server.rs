@@ -15,7 +15,7 @@ use async_lock::{Semaphore, SemaphoreGuardArc};
 use dataserver_adapter::tcp::{self, AcceptError, Backlog, Waits};
 use dataserver_adapter::{Error, Receipt};
 use dataserver_core::{Config, Entry, LocalError};
-use futures_lite::future;
+use futures_lite::{FutureExt, future};
 
 use crate::handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared};
 use crate::object::{Receiver, Sender};
@@ -244,7 +244,8 @@ impl<K: Kind> Server<K> {
         self
     }
 
-    /// Tells how each connection ended, from the task that served it: for a log.
+    /// Tells how each connection ended, from the task that served it: for a log. Like all code on an
+    /// executor, it must not block.
     ///
     /// [`Error::Accept`] tells, once, that the system has no descriptor for the next connection.
     ///
@@ -414,8 +415,13 @@ impl<K: Kind> Accepted<K> {
             let cause = LocalError::Aborted { reason: "the server is stopping" }.into();
             Err(Error::Transfer { peer, packet: None, cause, source: None }.into())
         };
-        let outcome = future::or(reset, serve).await;
-        shared.report(outcome);
+        // The block drops what the application's futures hold, in which a panic is the application's.
+        let served =
+            AssertUnwindSafe(async { future::or(reset, serve).await }).catch_unwind().await;
+        shared.report(served.unwrap_or_else(|_panic| {
+            let cause = LocalError::Aborted { reason: "the application panicked" }.into();
+            Err(Error::Transfer { peer, packet: None, cause, source: None }.into())
+        }));
     }
 }
 

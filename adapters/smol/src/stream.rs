@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use async_io::Async;
 use dataserver_adapter::socket::{self, Pipe};
-use dataserver_adapter::tcp::{self, Delay, Waits};
+use dataserver_adapter::tcp::{self, Waits, WriteOptions};
 use futures_lite::{AsyncRead, AsyncWrite};
 
 /// A stream that is armed to abort: however it is dropped, the peer must not take it for an orderly
@@ -164,7 +164,7 @@ pub struct Socket {
     reactor: Option<Async<Arc<OwnedFd>>>,
     peer: Option<SocketAddr>,
     armed: bool,
-    delay: Delay,
+    options: WriteOptions,
     /// Made when an object first goes to a file.
     pipe: Option<Pipe>,
 }
@@ -193,6 +193,7 @@ impl TryFrom<UnixStream> for Socket {
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
+        socket::raise_no_signal(&stream)?;
         Ok(Self::new(stream.into(), None))
     }
 }
@@ -207,17 +208,19 @@ impl TryFrom<Async<UnixStream>> for Socket {
 
 impl Socket {
     fn new(fd: OwnedFd, peer: Option<SocketAddr>) -> Self {
-        Self { fd: Arc::new(fd), reactor: None, peer, armed: false, delay: Delay::Off, pipe: None }
+        let options = WriteOptions::none();
+        Self { fd: Arc::new(fd), reactor: None, peer, armed: false, options, pipe: None }
     }
 
     /// A TCP socket that is armed and does not block.
     pub(crate) fn armed(fd: OwnedFd, peer: SocketAddr) -> Self {
-        Self { armed: true, ..Self::new(fd, Some(peer)) }
+        let options = WriteOptions::of_armed_socket();
+        Self { armed: true, options, ..Self::new(fd, Some(peer)) }
     }
 
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let mut socket = Self::armed(tcp::socket(&address, Waits::Never)?, address);
-        socket.delay = Delay::BeforeFirstWrite;
+        socket.options = WriteOptions::of_new_socket();
         poll_fn(|cx| {
             socket.poll_writable(cx, |fd| tcp::connect(fd, &address, Waits::Never).map(|()| 0))
         })
@@ -255,12 +258,14 @@ impl Socket {
         }
     }
 
+    /// Writes at most `max` bytes.
     fn poll_write_with(
         &mut self,
         cx: &mut Context<'_>,
+        max: usize,
         attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        self.delay.before_write(&*self.fd)?;
+        self.options.before_write(&*self.fd, max)?;
         self.poll_writable(cx, attempt)
     }
 
@@ -296,14 +301,18 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |fd| socket::write(fd, slices))
+        self.poll_write_with(cx, socket::total_len(slices), |fd| socket::write(fd, slices))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_close(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // There it could not be disarmed any more once the other half is shut down too.
+        if cfg!(target_vendor = "apple") && self.has_ended()? {
+            self.disarm()?;
+        }
         Poll::Ready(socket::shut_down(&self.fd))
     }
 }
@@ -330,7 +339,7 @@ impl Stream for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |fd| socket::write_last(fd, slices))
+        self.poll_write_with(cx, socket::total_len(slices), |fd| socket::write_last(fd, slices))
     }
 
     fn poll_send_file(
@@ -339,7 +348,7 @@ impl Stream for Socket {
         file: &File,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |fd| socket::send_file(fd, file, max))
+        self.poll_write_with(cx, max, |fd| socket::send_file(fd, file, max))
     }
 
     fn poll_receive_file(
@@ -348,8 +357,8 @@ impl Stream for Socket {
         file: &File,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        let Some(pipe) = self.pipe.take().or_else(|| Pipe::new().ok()) else {
-            return Poll::Ready(Ok(0)); // no descriptors left: the object can be read all the same
+        let Some(pipe) = self.pipe.take().or_else(Pipe::new) else {
+            return Poll::Ready(Ok(0)); // the object can be read all the same
         };
         let received = self.poll_readable(cx, |fd| pipe.receive_file(fd, file, max));
         self.pipe = Some(pipe);

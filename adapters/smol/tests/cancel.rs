@@ -3,6 +3,7 @@
 
 mod memory;
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
@@ -191,4 +192,62 @@ fn a_future_of_an_object_can_be_dropped_and_the_object_goes_on() {
     let (served, put) = future::block_on(future::zip(serve(&handlers, there), put));
     assert_eq!((served.unwrap().bytes, put.unwrap().bytes), (9, 9));
     assert!(committed.load(Ordering::Relaxed));
+}
+
+/// The ways to send a whole object. The file is larger than what is read of it first.
+async fn send_whole(object: &mut Sender, way: usize, file: &File) -> io::Result<Receipt> {
+    match way {
+        0 => object.send(OBJECT).await,
+        1 => object.send_reader(OBJECT).await,
+        _ => object.send_file(file).await,
+    }
+}
+
+#[test]
+fn a_send_that_is_cancelled_before_its_last_byte_cannot_be_finished() {
+    for way in 0..3 {
+        for polls in 1..12 {
+            let mut file = tempfile::tempfile().unwrap();
+            io::Write::write_all(&mut file, &[b'x'; 100_000]).unwrap();
+            io::Seek::rewind(&mut file).unwrap();
+            let committed = Arc::new(AtomicBool::new(false));
+            let commit = Arc::clone(&committed);
+            let handlers = Handlers::new();
+            let put = handlers.on_put(PUT, move |object| {
+                let commit = Arc::clone(&commit);
+                Box::pin(async move {
+                    object.read_to_end(&mut Vec::new()).await?;
+                    commit.store(true, Ordering::Relaxed);
+                    Ok(())
+                })
+            });
+            put.unwrap();
+            let (here, there) = stream();
+            let put = async {
+                let mut object = Sender::open(here, PUT, &Config::default())?;
+                let sent = dropped_after(polls, send_whole(&mut object, way, &file)).await;
+                assert!(sent.is_none(), "way {way}: {polls} polls are enough");
+                object.finish().await
+            };
+            let (served, put) = future::block_on(future::zip(serve(&handlers, there), put));
+            let error = put.unwrap_err().to_string();
+            assert!(error.ends_with("a send was given up before the end of the object"), "{error}");
+            served.unwrap_err();
+            assert!(!committed.load(Ordering::Relaxed));
+        }
+    }
+}
+
+#[test]
+fn what_the_handlers_of_a_table_captured_is_dropped_with_it() {
+    let captured = Arc::new(());
+    let handlers = Handlers::new();
+    let (weak, held) = (handlers.downgrade(), Arc::clone(&captured));
+    let put = handlers.on_put(PUT, move |object| {
+        let (_weak, _held) = (&weak, &held);
+        Box::pin(object.commit())
+    });
+    put.unwrap();
+    drop(handlers);
+    assert_eq!(Arc::strong_count(&captured), 1);
 }

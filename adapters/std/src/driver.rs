@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 
 use dataserver_adapter::{Error, Failure, Receipt, Want, now};
-use dataserver_core::{Config, Connection, Direction, Side, StartPacket, Step};
+use dataserver_core::{Config, Connection, Direction, StartPacket, Step};
 
 use crate::stream::Stream;
 
@@ -78,19 +78,22 @@ impl Driver {
                         sent => self.connection.advance(sent.unwrap_or(0)),
                     }
                 }
-                (Step::Send { .. }, Want::End) => self.connection.end_of_object(),
-                (Step::Shutdown, Want::Send(more) | Want::SendLast(more)) => {
-                    self.connection.advance(more.len());
+                (Step::Send { .. } | Step::Offer { .. }, Want::End) => {
+                    self.connection.offer(0, true);
                 }
-                (Step::Shutdown, Want::End) => match self.has_ended_early() {
+                (Step::Offer { .. }, Want::Send(more) | Want::SendLast(more)) => {
+                    self.connection.offer(more.len(), false);
+                }
+                (Step::Peek, Want::End) => match self.stream.has_ended() {
                     Ok(true) => self.connection.end_of_stream(),
-                    Ok(false) => {
-                        if self.attempt(|stream| stream.shut_down().map(|()| 0)).is_some() {
-                            self.connection.shut_down();
-                        }
-                    }
+                    Ok(false) => self.connection.still_open(),
                     Err(error) => self.fail(error),
                 },
+                (Step::Shutdown, Want::End) => {
+                    if self.attempt(|stream| stream.shut_down().map(|()| 0)).is_some() {
+                        self.connection.shut_down();
+                    }
+                }
                 (Step::AwaitEnd, Want::Receive(_) | Want::End) => {
                     let n = self.read(&mut [0]);
                     self.connection.advance(n);
@@ -101,6 +104,8 @@ impl Driver {
                     Step::Decide(_)
                     | Step::Receive { .. }
                     | Step::Send { .. }
+                    | Step::Offer { .. }
+                    | Step::Peek
                     | Step::Commit
                     | Step::Shutdown
                     | Step::AwaitEnd
@@ -128,14 +133,13 @@ impl Driver {
         self.error().into()
     }
 
-    fn error(&self) -> Error {
-        self.failure.error(&self.connection, self.stream.peer())
+    /// Aborts, unless the connection had ended before.
+    pub(crate) fn give_up(&mut self, reason: &'static str) {
+        self.failure.of_application(&mut self.connection, reason, None);
     }
 
-    /// Whether the peer of a sender has closed before it could have its object. A receiver has seen
-    /// the end already.
-    fn has_ended_early(&self) -> io::Result<bool> {
-        Ok(self.connection.side() == Some(Side::Sender) && self.stream.has_ended()?)
+    fn error(&self) -> Error {
+        self.failure.error(&self.connection, self.stream.peer())
     }
 
     /// Reads some bytes. None where the stream ended or failed, as the core now knows.
@@ -159,22 +163,21 @@ impl Driver {
         written.unwrap_or(0)
     }
 
-    /// Does something on the stream that may wait for the peer, until a timer is due.
+    /// Does something on the stream that may wait for the peer, until the core's deadline.
     fn attempt(
         &mut self,
         io: impl FnOnce(&mut (dyn Stream + Send)) -> io::Result<usize>,
     ) -> Option<usize> {
-        let present = now();
-        self.connection.wait(present);
-        self.connection.handle_timeout(present);
+        let began = now();
+        self.connection.handle_timeout(began);
         if let Step::Done(_) = self.connection.step() {
             return None;
         }
-        self.stream.set_deadline(self.connection.deadline());
+        self.stream.set_deadline(self.connection.deadline(began));
         match io(&mut self.stream) {
             Ok(moved) => return Some(moved),
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => self.connection.handle_timeout(now()),
+                io::ErrorKind::WouldBlock => self.connection.would_block(began),
                 io::ErrorKind::Interrupted => {}
                 _ => self.fail(error),
             },

@@ -2,17 +2,17 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use dataserver_adapter::{self as adapter, Error, Receipt, Want};
+use dataserver_adapter::{self as adapter, Error, Receipt, Want, drop_application_value};
 use dataserver_core::{Config, Direction, Entry, Step};
 
 use crate::driver::Driver;
 use crate::object::{Receiver, Sender};
 use crate::stream::Stream;
 
-/// Start packets and the handlers registered for them. Clones share the same table, so that a
-/// handler can register others.
+/// Start packets and the handlers registered for them. Clones share the same table. A handler that
+/// registers others holds a [`WeakHandlers`].
 ///
 /// [`Server`](crate::Server) serves TCP connections from it. A program with a listener or streams
 /// of its own calls [`serve`](Self::serve) for each.
@@ -34,6 +34,46 @@ use crate::stream::Stream;
 #[derive(Clone, Default)]
 pub struct Handlers {
     table: Arc<adapter::Handlers<Handler>>,
+}
+
+/// A reference to [`Handlers`] that does not keep them in memory: for a handler that registers others.
+///
+/// A handler that held a clone of the table that it is in would keep that table, and all that its
+/// handlers captured, for ever.
+///
+/// ```
+/// use dataserver_std::{Handlers, Key, StartPacket};
+///
+/// let handlers = Handlers::default();
+/// let weak = handlers.downgrade();
+/// handlers.on_put(StartPacket::put(Key::from_name("start")), move |object| {
+///     if let Some(handlers) = weak.upgrade() {
+///         handlers.on_get(StartPacket::get(Key::from_name("next")), |object| object.send(b"hello"))?;
+///     }
+///     std::io::copy(object, &mut std::io::sink())
+/// })?;
+/// # Ok::<(), dataserver_std::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct WeakHandlers {
+    table: Weak<adapter::Handlers<Handler>>,
+}
+
+impl WeakHandlers {
+    /// The handlers, if something else still holds them, such as the server.
+    ///
+    /// ```
+    /// use dataserver_std::Handlers;
+    ///
+    /// let handlers = Handlers::default();
+    /// let weak = handlers.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(handlers);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    pub fn upgrade(&self) -> Option<Handlers> {
+        self.table.upgrade().map(|table| Handlers { table })
+    }
 }
 
 type PutHandler = dyn Fn(&mut Receiver) -> io::Result<()> + Send + Sync;
@@ -103,6 +143,16 @@ impl Handlers {
         self.table.add(Direction::Get, entry, handler)
     }
 
+    /// A reference that does not keep the table in memory.
+    ///
+    /// ```
+    /// let weak = dataserver_std::Handlers::default().downgrade();
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    pub fn downgrade(&self) -> WeakHandlers {
+        WeakHandlers { table: Arc::downgrade(&self.table) }
+    }
+
     /// Takes an entry out. What it has begun goes on. Whether there was one.
     ///
     /// ```
@@ -151,7 +201,7 @@ impl Handlers {
         let Step::Decide(packet) = driver.connection.step() else {
             return Err(driver.abort("a server begins with a decision", None));
         };
-        let claim = match self.table.claim(&packet) {
+        let mut claim = match self.table.claim(&packet, config.limit) {
             Ok(claim) => claim,
             Err(refusal) => {
                 driver.connection.refuse(refusal);
@@ -180,10 +230,10 @@ impl Handlers {
             Ok(()) => driver.finish(packet),
             Err((reason, source)) => Err(driver.abort(reason, source)),
         };
-        match driver.connection.step() {
-            Step::Done(Ok(_)) => claim.delivered(),
-            _ => drop(claim),
+        if let Step::Done(Ok(_)) = driver.connection.step() {
+            claim.delivered();
         }
+        drop_application_value(claim);
         drop(driver); // only now can the peer see that it failed, and come again
         outcome
     }

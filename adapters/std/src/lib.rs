@@ -53,7 +53,9 @@
 mod client;
 mod driver;
 mod handlers;
+mod listener;
 mod object;
+mod report;
 mod server;
 mod stream;
 
@@ -62,7 +64,7 @@ pub use dataserver_adapter::{Address, Error, Receipt, after, now};
 pub use dataserver_core::{
     self as core, Config, Direction, Entry, Instant, Key, ObjectSize, StartPacket, Timeouts,
 };
-pub use handlers::Handlers;
+pub use handlers::{Handlers, WeakHandlers};
 pub use object::{Receiver, Sender};
 pub use server::{Server, StopHandle};
 pub use stream::{Socket, Stream};

@@ -2,22 +2,18 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::net::SocketAddr;
+use std::path::Path;
 
-use dataserver_adapter::{Receipt, Want};
+use dataserver_adapter::object::{
+    FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE, copy_buffer,
+};
+use dataserver_adapter::{NewFile, Receipt, Want};
 use dataserver_core::{Config, Direction, StartPacket};
 
 use crate::driver::Driver;
 use crate::stream::Stream;
-
-/// What a file is read through where the system cannot send it, and a reader always.
-const COPY_BUFFER: usize = 256 * 1024;
-
-/// The size in bytes from which on it is worth to have the kernel move an object to a file.
-const WORTH_A_PIPE: u64 = 64 * 1024;
-
-/// What is read first of a file, to leave together with the start packet, and mostly the end.
-const FIRST_BYTES: usize = 16 * 1024;
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
 ///
@@ -120,16 +116,44 @@ impl Receiver {
         if self.packet.size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
             while self.driver.run(Want::ReceiveFile(file))? > 0 {}
         }
-        let mut buffer = vec![0; COPY_BUFFER];
+        let mut buffer = match copy_buffer() {
+            Ok(buffer) => buffer,
+            Err(error) => return Err(self.driver.abort(SINK_FAILED, Some(error))),
+        };
         loop {
             let n = self.read(&mut buffer)?;
             if n == 0 {
                 return Ok(self.driver.connection.moved() - before);
             }
             if let Err(error) = file.write_all(&buffer[..n]) {
-                return Err(self.driver.abort("the object cannot be written", Some(error)));
+                return Err(self.driver.abort(SINK_FAILED, Some(error)));
             }
         }
+    }
+
+    /// Stores the object in a file of this name, and gives the sender its receipt.
+    ///
+    /// The object goes to a temporary file beside the target, which is synced and renamed when it is
+    /// complete. So many connections can store to one name at once: a reader of the name finds one whole
+    /// object, and each sender has a receipt only for an object that had the name.
+    ///
+    /// # Errors
+    /// Returns an [`Error::Transfer`](crate::Error::Transfer), with the error of the file system if
+    /// that is what failed. The target is then as before.
+    ///
+    /// ```no_run
+    /// use dataserver_std::{Client, Key, StartPacket};
+    ///
+    /// let report = StartPacket::get(Key::from_name("report"));
+    /// let receipt = Client::new("127.0.0.1:8089").get(report)?.receive_to("report")?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn receive_to(&mut self, path: impl AsRef<Path>) -> io::Result<Receipt> {
+        let stored =
+            NewFile::create(path).map_err(|error| self.driver.abort(SINK_FAILED, Some(error)))?;
+        self.receive_file(stored.file())?;
+        stored.commit().map_err(|error| self.driver.abort(SINK_FAILED, Some(error)))?;
+        self.commit()
     }
 
     /// Says that the object is stored, for good: gives the sender its receipt.
@@ -250,12 +274,14 @@ impl Sender {
     /// # }
     /// ```
     pub fn send(&mut self, mut bytes: &[u8]) -> io::Result<Receipt> {
+        let rest = Rest(self);
         while !bytes.is_empty() {
-            match self.driver.run(Want::SendLast(bytes))? {
+            match rest.0.driver.run(Want::SendLast(bytes))? {
                 0 => return Err(io::ErrorKind::WriteZero.into()), // it is over already
                 n => bytes = &bytes[n..],
             }
         }
+        rest.is_sent();
         self.finish()
     }
 
@@ -279,16 +305,19 @@ impl Sender {
     /// # }
     /// ```
     pub fn send_file(&mut self, mut file: &File) -> io::Result<Receipt> {
-        {
-            let mut first = Vec::with_capacity(FIRST_BYTES);
-            match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
-                Ok(FIRST_BYTES) => self.write_all(&first)?,
-                Ok(_) => return self.send(&first),
-                Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
-            }
-        } // nobody holds a buffer for what follows
-        while self.driver.run(Want::SendFile(file))? > 0 {}
-        self.send_rest(&mut file)
+        let mut first = Vec::with_capacity(FIRST_BYTES);
+        match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
+            Ok(FIRST_BYTES) => {}
+            Ok(_) => return self.send(&first),
+            Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
+        }
+        let mut rest = Rest(self);
+        rest.0.write_all(&first)?;
+        drop(first); // nobody holds a buffer for what follows
+        while rest.0.driver.run(Want::SendFile(file))? > 0 {}
+        rest.copy(&mut file)?;
+        rest.is_sent();
+        self.finish()
     }
 
     /// Sends all that a reader has, and waits for the receipt. It may be slow: the start packet goes
@@ -304,8 +333,11 @@ impl Sender {
     /// # }
     /// ```
     pub fn send_reader(&mut self, mut reader: impl Read) -> io::Result<Receipt> {
-        self.flush()?;
-        self.send_rest(&mut reader)
+        let mut rest = Rest(self);
+        rest.0.flush()?;
+        rest.copy(&mut reader)?;
+        rest.is_sent();
+        self.finish()
     }
 
     /// Ends the object, and waits for the receipt.
@@ -323,28 +355,40 @@ impl Sender {
     pub fn finish(&mut self) -> io::Result<Receipt> {
         self.driver.finish(self.packet)
     }
+}
 
-    fn send_rest(&mut self, reader: &mut impl Read) -> io::Result<Receipt> {
-        let mut buffer = vec![0; COPY_BUFFER];
-        while self.send_some(reader, &mut buffer)? > 0 {}
-        self.finish()
+/// The rest of an object, while it is sent. If that fails, panics or is given up in the middle, the
+/// connection is aborted: the part that was sent must not pass for the whole.
+struct Rest<'a>(&'a mut Sender);
+
+impl Rest<'_> {
+    fn is_sent(self) {
+        mem::forget(self);
     }
 
-    /// Reads once and sends what came. An error of the reader's resets the connection.
-    fn send_some(&mut self, reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = loop {
-            match reader.read(buffer) {
-                Ok(n) => break n,
+    /// Sends what a reader has.
+    fn copy(&mut self, reader: &mut impl Read) -> io::Result<()> {
+        let mut buffer = copy_buffer().map_err(|error| self.source_failed(error))?;
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(n) => self.0.write_all(&buffer[..n])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
+                Err(error) => return Err(self.source_failed(error)),
             }
-        };
-        self.write_all(&buffer[..n])?;
-        Ok(n)
+        }
+    }
+
+    fn source_failed(&mut self, error: io::Error) -> io::Error {
+        self.0.driver.abort(SOURCE_FAILED, Some(error))
     }
 }
 
-const SOURCE_FAILED: &str = "the object cannot be read";
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.0.driver.give_up(SEND_GIVEN_UP);
+    }
+}
 
 impl Write for Sender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

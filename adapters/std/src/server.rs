@@ -5,17 +5,18 @@ use std::mem;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataserver_adapter::tcp::{self, AcceptError, Backlog, Waits};
+use dataserver_adapter::tcp::AcceptError;
 use dataserver_adapter::{Error, Receipt};
 use dataserver_core::{Config, Entry};
 
 use crate::handlers::Handlers;
+use crate::listener::Listener;
 use crate::object::{Receiver, Sender};
+use crate::report::{Report, Reporter};
 use crate::stream::{Signal, Socket};
 
 /// How many connections are served at once, unless [`Server::max_connections`] says otherwise.
@@ -30,8 +31,6 @@ const KEPT: usize = 4;
 
 /// How long all threads may be busy before their progress is looked at.
 const WATCH: Duration = Duration::from_millis(1);
-
-type Report = dyn Fn(io::Result<Receipt>) + Send + Sync;
 
 /// A TCP server. [`run`](Self::run) serves until a [`StopHandle`] ends it.
 ///
@@ -64,8 +63,7 @@ pub struct Server {
 }
 
 struct Shared {
-    listener: TcpListener,
-    backlog: Backlog,
+    listener: Listener,
     /// [`KEPT`], for all processors.
     kept: usize,
     state: Mutex<State>,
@@ -84,8 +82,8 @@ struct State {
     taken: u64,
     /// The supervisor need not be told that no thread is idle.
     watched: bool,
-    /// The system had no descriptor for the last connection.
-    short: bool,
+    /// When the system began to have no descriptor for the next connection.
+    short_since: Option<Instant>,
     stop: Option<Stopping>,
     /// Why the listener gave up.
     fatal: Option<io::Error>,
@@ -123,10 +121,8 @@ impl Server {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn from_listener(listener: TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(false)?;
         let shared = Shared {
-            backlog: Backlog::of(&listener)?,
-            listener,
+            listener: Listener::new(listener)?,
             kept: KEPT * thread::available_parallelism().map_or(1, NonZeroUsize::get),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -172,9 +168,12 @@ impl Server {
         Self { max_connections, ..self }
     }
 
-    /// Tells how each connection ended, from the thread that served it: for a log.
+    /// Tells how each connection ended, one after the other, from a thread of its own: for a log. No
+    /// connection waits for it. If more than a thousand reports wait to be taken, further ones are
+    /// counted, and [`Error::Unreported`] tells their number.
     ///
-    /// [`Error::Accept`] tells, once, that the system has no descriptor for the next connection.
+    /// [`Error::Accept`] tells, once, that the system has no descriptor or thread for the next
+    /// connection.
     ///
     /// ```
     /// let server = dataserver_std::Server::bind("127.0.0.1:0")?.report(|outcome| match outcome {
@@ -264,7 +263,7 @@ impl Server {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle { shared: Arc::clone(&self.shared) }
+        StopHandle { shared: Arc::downgrade(&self.shared) }
     }
 
     /// Serves until it is stopped, and returns when all its threads have ended.
@@ -277,30 +276,41 @@ impl Server {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn run(self) -> io::Result<()> {
-        thread::scope(|scope| {
-            let spawn = || thread::Builder::new().spawn_scoped(scope, || self.work());
-            self.shared.lock().threads = 1;
+        let Self { handlers, config, max_connections, report, shared } = self;
+        let reporter = report.map(Reporter::start).transpose()?;
+        let report = |outcome| {
+            if let Some(reporter) = &reporter {
+                reporter.report(outcome);
+            }
+        };
+        // Serves one connection after another.
+        let work = || {
+            let _ended = ThreadEnd(&shared);
+            while let Some((socket, peer)) = shared.accept(report) {
+                let socket = Socket::armed(socket, peer, Some(Arc::clone(&shared.reset)));
+                report(handlers.serve(socket, &config));
+            }
+        };
+        let ended = thread::scope(|scope| {
+            let spawn = || thread::Builder::new().spawn_scoped(scope, work).map(drop);
+            shared.lock().threads = 1;
             spawn()?;
-            self.shared.supervise(self.max_connections.get(), || spawn().is_ok())
-        })
-    }
-
-    /// Serves one connection after another.
-    fn work(&self) {
-        while let Some((socket, peer)) =
-            self.shared.accept(|error| self.report_end(Err(error.into())))
-        {
-            let socket = Socket::armed(socket, peer, Some(Arc::clone(&self.shared.reset)));
-            self.report_end(self.handlers.serve(socket, &self.config));
+            shared.supervise(max_connections.get(), spawn, report)
+        });
+        drop(shared); // from here on, clients are refused
+        if let Some(reporter) = reporter {
+            reporter.finish();
         }
-        self.shared.thread_ended();
+        ended
     }
+}
 
-    fn report_end(&self, outcome: io::Result<Receipt>) {
-        if let Some(report) = &self.report {
-            // A panic in there is the application's, and must not cost a thread.
-            _ = catch_unwind(AssertUnwindSafe(|| report(outcome)));
-        }
+/// A thread has ended, even if it panicked.
+struct ThreadEnd<'a>(&'a Shared);
+
+impl Drop for ThreadEnd<'_> {
+    fn drop(&mut self) {
+        self.0.thread_ended();
     }
 }
 
@@ -310,7 +320,7 @@ impl Shared {
     }
 
     /// Waits for the next connection. `None` when the server is to stop.
-    fn accept(&self, report: impl Fn(Error)) -> Option<(OwnedFd, SocketAddr)> {
+    fn accept(&self, report: impl Fn(io::Result<Receipt>)) -> Option<(OwnedFd, SocketAddr)> {
         {
             let mut state = self.lock();
             if state.idle >= self.kept {
@@ -319,13 +329,14 @@ impl Shared {
             state.idle += 1;
         }
         loop {
-            let accepted = self.backlog.accept(&self.listener, Waits::Briefly);
+            let accepted = self.listener.accept();
             let mut state = self.lock();
             let error = match accepted {
                 Ok(accepted) => {
                     state.idle -= 1;
                     state.taken += 1;
-                    state.short = false;
+                    // A connection that was taken just before does not say that there are some again.
+                    state.short_since.take_if(|since| since.elapsed() > PAUSE);
                     if state.idle == 0 && !mem::replace(&mut state.watched, true) {
                         self.changed.notify_all();
                     }
@@ -339,9 +350,10 @@ impl Shared {
             match AcceptError::from(&error) {
                 AcceptError::Next => {}
                 AcceptError::Later => {
-                    if !mem::replace(&mut state.short, true) {
+                    if state.short_since.is_none() {
+                        state.short_since = Some(Instant::now());
                         drop(state);
-                        report(Error::Accept { source: Arc::new(error) });
+                        report(Err(Error::Accept { source: Arc::new(error) }.into()));
                         state = self.lock();
                     }
                     drop(self.changed.wait_timeout(state, PAUSE));
@@ -363,15 +375,20 @@ impl Shared {
     /// Stops accepting: wakes the threads that wait in `accept`.
     fn stop(&self, mut state: MutexGuard<'_, State>, stopping: Stopping) {
         if state.stop.replace(stopping).is_none() {
-            // It fails only where the listener has been shut down already.
-            _ = tcp::stop_listening(&self.listener);
+            self.listener.stop();
         }
         self.changed.notify_all();
     }
 
     /// Adds threads where there are too few, and returns when all have ended.
-    fn supervise(&self, limit: usize, spawn: impl Fn() -> bool) -> io::Result<()> {
+    fn supervise(
+        &self,
+        limit: usize,
+        spawn: impl Fn() -> io::Result<()>,
+        report: impl Fn(io::Result<Receipt>),
+    ) -> io::Result<()> {
         let mut more = 1;
+        let mut no_thread = false; // could be made when one was wanted last
         let mut state = self.lock();
         while state.threads > 0 {
             let deadline = state.stop.as_ref().and_then(|stop| stop.deadline);
@@ -384,7 +401,12 @@ impl Shared {
             let watch = may_grow && state.idle == 0;
             state.watched = watch || !may_grow;
             let taken = state.taken;
-            let waited = self.changed.wait_timeout(state, if watch { WATCH } else { left });
+            let left = match (watch, no_thread) {
+                (true, false) => WATCH,
+                (true, true) => PAUSE,
+                (false, _) => left,
+            };
+            let waited = self.changed.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
 
             // That all are busy is as it should be, unless they hardly get anything done.
@@ -393,11 +415,19 @@ impl Shared {
                 more = 1;
                 continue;
             }
-            let spawned = more.min(limit - state.threads);
-            state.threads += spawned;
+            let wanted = more.min(limit - state.threads);
+            state.threads += wanted;
             drop(state);
-            (0..spawned).filter(|_| !spawn()).for_each(|_| self.thread_ended());
+            let failed = (0..wanted).find_map(|made| spawn().err().map(|error| (made, error)));
+            let had_no_thread = mem::replace(&mut no_thread, failed.is_some());
             more = (2 * more).min(64); // the longer it takes, the more they are
+            if let Some((made, error)) = failed {
+                (made..wanted).for_each(|_| self.thread_ended());
+                more = 1;
+                if !had_no_thread {
+                    report(Err(Error::Accept { source: Arc::new(error) }.into()));
+                }
+            }
             state = self.lock();
         }
         state.fatal.take().map_or(Ok(()), Err)
@@ -418,7 +448,7 @@ impl Shared {
 /// ```
 #[derive(Clone)]
 pub struct StopHandle {
-    shared: Arc<Shared>,
+    shared: Weak<Shared>,
 }
 
 impl StopHandle {
@@ -435,6 +465,8 @@ impl StopHandle {
     /// ```
     pub fn stop(&self, grace: Duration) {
         let deadline = Instant::now().checked_add(grace);
-        self.shared.stop(self.shared.lock(), Stopping { deadline });
+        if let Some(shared) = self.shared.upgrade() {
+            shared.stop(shared.lock(), Stopping { deadline });
+        } // else the server is gone
     }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dataserver_adapter::socket::{self, Pipe};
-use dataserver_adapter::tcp::{self, Delay, Waits};
+use dataserver_adapter::tcp::{self, Waits, WriteOptions};
 use dataserver_adapter::{Abort, now};
 use dataserver_core::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -68,10 +68,11 @@ use rustix::io::Errno;
 /// }
 /// ```
 pub trait Stream: Read + Write {
-    /// Until when reads and writes may wait, on the clock of [`now`](crate::now). Then they fail
-    /// with [`WouldBlock`](io::ErrorKind::WouldBlock), and may be tried again. Any other error than
-    /// that and [`Interrupted`](io::ErrorKind::Interrupted) is the end of the transfer, a time-out
-    /// of the system's own included.
+    /// Until when reads and writes may wait, on the clock of [`now`](crate::now). Then they try once
+    /// more, and fail with [`WouldBlock`](io::ErrorKind::WouldBlock) if the stream is still not ready.
+    /// They may be tried again. Any error other than that and
+    /// [`Interrupted`](io::ErrorKind::Interrupted) ends the transfer, a timeout of the system's own
+    /// included.
     fn set_deadline(&mut self, deadline: Option<Instant>);
 
     /// Writes some of the last bytes of an object. What is written here may wait for a moment, as
@@ -160,12 +161,19 @@ pub struct Socket {
     timed: bool,
     /// Something was written since the last read: the answer is not there yet.
     asked: bool,
-    delay: Delay,
+    options: WriteOptions,
     deadline: Option<Instant>,
     stop: Option<Arc<Signal>>,
     /// Made when an object first goes to a file.
     pipe: Option<Pipe>,
 }
+
+/// What sockets do that the adapter makes and accepts.
+pub(crate) const WAITS: Waits = if cfg!(any(target_os = "linux", target_os = "android")) {
+    Waits::Briefly
+} else {
+    Waits::Never
+};
 
 impl TryFrom<TcpStream> for Socket {
     type Error = io::Error;
@@ -174,7 +182,8 @@ impl TryFrom<TcpStream> for Socket {
         stream.set_nonblocking(true)?;
         let peer = stream.peer_addr()?;
         tcp::arm(&stream)?;
-        Ok(Self { armed: true, ..Self::new(stream.into(), Some(peer)) })
+        let options = WriteOptions::of_armed_socket();
+        Ok(Self { armed: true, options, ..Self::new(stream.into(), Some(peer)) })
     }
 }
 
@@ -183,6 +192,7 @@ impl TryFrom<UnixStream> for Socket {
 
     fn try_from(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
+        socket::raise_no_signal(&stream)?;
         Ok(Self::new(stream.into(), None))
     }
 }
@@ -196,24 +206,25 @@ impl Socket {
             waits: Waits::Never,
             timed: false,
             asked: false,
-            delay: Delay::Off,
+            options: WriteOptions::none(),
             deadline: None,
             stop: None,
             pipe: None,
         }
     }
 
-    /// A TCP socket that is armed and waits briefly, and that `stop` resets.
+    /// A TCP socket that is armed and waits as [`WAITS`] says, and that `stop` resets.
     pub(crate) fn armed(fd: OwnedFd, peer: SocketAddr, stop: Option<Arc<Signal>>) -> Self {
-        Self { armed: true, waits: Waits::Briefly, stop, ..Self::new(fd, Some(peer)) }
+        let options = WriteOptions::of_armed_socket();
+        Self { armed: true, waits: WAITS, options, stop, ..Self::new(fd, Some(peer)) }
     }
 
     pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let mut socket = Self::armed(tcp::socket(&address, Waits::Briefly)?, address, None);
-        socket.delay = Delay::BeforeFirstWrite;
+        let mut socket = Self::armed(tcp::socket(&address, WAITS)?, address, None);
+        socket.options = WriteOptions::of_new_socket();
         socket.deadline = Some(now().saturating_add(timeout));
-        let connect = |fd: &OwnedFd| tcp::connect(fd, &address, Waits::Briefly).map(|()| 0);
-        match socket.patiently(PollFlags::OUT, connect) {
+        let connect = |fd: &OwnedFd| tcp::connect(fd, &address, WAITS).map(|()| 0);
+        match socket.retry_until_ready(PollFlags::OUT, connect) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(io::ErrorKind::TimedOut.into())
             }
@@ -221,17 +232,20 @@ impl Socket {
         }
     }
 
+    /// Writes at most `max` bytes.
     fn write_with(
         &mut self,
+        max: usize,
         attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> io::Result<usize> {
         self.asked = true;
-        self.delay.before_write(&self.fd)?;
-        self.patiently(PollFlags::OUT, attempt)
+        self.options.before_write(&self.fd, max)?;
+        self.retry_until_ready(PollFlags::OUT, attempt)
     }
 
-    /// Tries until it is done, waiting for the socket each time that it would have to.
-    fn patiently(
+    /// Tries until it is done, or until the deadline, and waits for the socket between tries. The last
+    /// try comes after the deadline.
+    fn retry_until_ready(
         &self,
         readiness: PollFlags,
         mut attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
@@ -240,10 +254,15 @@ impl Socket {
             if self.stop.as_ref().is_some_and(|stop| stop.is_raised()) {
                 return Err(Abort::wrap("the server is stopping", None));
             }
-            match attempt(&self.fd) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(readiness)?,
+            let would_block = match attempt(&self.fd) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => error,
                 done => return done,
+            };
+            let left = self.deadline.map(|deadline| deadline.saturating_since(now()));
+            if left == Some(Duration::ZERO) {
+                return Err(would_block);
             }
+            self.wait(readiness, left)?;
         }
     }
 
@@ -255,21 +274,25 @@ impl Socket {
         Ok(())
     }
 
-    fn wait(&self, readiness: PollFlags) -> io::Result<()> {
+    /// Waits for the socket, for at most this long, or for the server to stop.
+    fn wait(&self, readiness: PollFlags, left: Option<Duration>) -> io::Result<()> {
         let stop = self.stop.as_ref().map_or(self.fd.as_fd(), |stop| stop.as_fd());
         let mut fds =
             [PollFd::new(&self.fd, readiness), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
         let watched = if self.stop.is_some() { &mut fds[..] } else { &mut fds[..1] };
-        let timeout = self.deadline.map(|deadline| timespec(deadline.saturating_since(now())));
-        match poll(watched, timeout.as_ref()) {
-            Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
-            Ok(_) | Err(Errno::INTR) => Ok(()), // for the socket, or to stop
+        match poll(watched, left.map(timespec).as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }
 }
 
+/// What poll(2) takes at most where it counts milliseconds. Whoever waits longer is told to try again.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
 fn timespec(duration: Duration) -> Timespec {
+    let counts_milliseconds = cfg!(not(any(target_os = "linux", target_os = "android")));
+    let duration = if counts_milliseconds { duration.min(LONGEST) } else { duration };
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),
@@ -284,7 +307,7 @@ impl Read for Socket {
         if waits && !mem::replace(&mut self.timed, true) {
             tcp::let_reads_wait(&self.fd)?;
         }
-        self.patiently(PollFlags::IN, |fd| match mem::take(&mut waits) {
+        self.retry_until_ready(PollFlags::IN, |fd| match mem::take(&mut waits) {
             true => socket::wait_and_read(fd, buffer),
             false => socket::read(fd, buffer),
         })
@@ -297,7 +320,7 @@ impl Write for Socket {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.write_with(|fd| socket::write(fd, slices))
+        self.write_with(socket::total_len(slices), |fd| socket::write(fd, slices))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -311,10 +334,14 @@ impl Stream for Socket {
     }
 
     fn write_last(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.write_with(|fd| socket::write_last(fd, slices))
+        self.write_with(socket::total_len(slices), |fd| socket::write_last(fd, slices))
     }
 
     fn shut_down(&mut self) -> io::Result<()> {
+        // There it could not be disarmed any more once the other half is shut down too.
+        if cfg!(target_vendor = "apple") && self.has_ended()? {
+            self.disarm()?;
+        }
         socket::shut_down(&self.fd)
     }
 
@@ -336,16 +363,16 @@ impl Stream for Socket {
 
     fn send_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
         self.wait_never()?;
-        self.write_with(|fd| socket::send_file(fd, file, max))
+        self.write_with(max, |fd| socket::send_file(fd, file, max))
     }
 
     fn receive_file(&mut self, file: &File, max: usize) -> io::Result<usize> {
-        let Some(pipe) = self.pipe.take().or_else(|| Pipe::new().ok()) else {
-            return Ok(0); // no descriptors left for one: the object can be read all the same
+        let Some(pipe) = self.pipe.take().or_else(Pipe::new) else {
+            return Ok(0); // the object can be read all the same
         };
-        let received = self
-            .wait_never()
-            .and_then(|()| self.patiently(PollFlags::IN, |fd| pipe.receive_file(fd, file, max)));
+        let received = self.wait_never().and_then(|()| {
+            self.retry_until_ready(PollFlags::IN, |fd| pipe.receive_file(fd, file, max))
+        });
         self.pipe = Some(pipe);
         received
     }
@@ -371,8 +398,10 @@ impl Signal {
     }
 
     pub(crate) fn raise(&self) -> io::Result<()> {
-        self.raised.store(true, Ordering::Relaxed);
-        self.sender.shutdown(std::net::Shutdown::Write)
+        match self.raised.swap(true, Ordering::Relaxed) {
+            true => Ok(()), // macOS takes a second time for an error
+            false => self.sender.shutdown(std::net::Shutdown::Write),
+        }
     }
 }
 

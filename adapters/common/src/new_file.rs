@@ -1,0 +1,154 @@
+//! A file that appears under its name when it is complete.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+/// A file that is written under a unique temporary name beside its target, and takes the name of the
+/// target when it is complete. So two receivers of one target never mix, and a reader of the target
+/// finds one whole object or the other. Dropped before that, it is removed.
+///
+/// A process that is killed leaves the temporary file, whose name begins with `.dataserver-`.
+///
+/// ```
+/// use std::fs;
+/// use std::io::Write;
+/// use dataserver_adapter::NewFile;
+///
+/// let target = std::env::temp_dir().join(format!("dataserver-new-file-{}", std::process::id()));
+/// let new = NewFile::create(&target)?;
+/// new.file().write_all(b"hello")?;
+/// assert!(!target.exists());
+/// new.commit()?;
+/// assert_eq!(fs::read(&target)?, b"hello");
+/// # fs::remove_file(target)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct NewFile {
+    data: NamedTempFile,
+    target: PathBuf,
+    /// To be synced; `None` if this process may not open it.
+    directory: Option<File>,
+}
+
+impl NewFile {
+    /// A file for this target, which may exist: it is replaced, and its permission bits are kept. If it
+    /// is a symbolic link, the file that it leads to is replaced.
+    ///
+    /// # Errors
+    /// Returns an error that names the target if its directory cannot be written, or if it exists and
+    /// is not a regular file.
+    pub fn create(target: impl AsRef<Path>) -> io::Result<Self> {
+        let target = target.as_ref();
+        Self::beside(target).map_err(|error| about(target, &error))
+    }
+
+    fn beside(target: &Path) -> io::Result<Self> {
+        if target.file_name().is_none() || target.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected the name of a file"));
+        }
+        let old = match fs::symlink_metadata(target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+            Ok(_) => Some(fs::canonicalize(target)?),
+        };
+        let mode = match &old {
+            None => 0o666, // less the umask
+            Some(old) => match fs::metadata(old)? {
+                metadata if metadata.is_file() => metadata.permissions().mode() & 0o777,
+                _ => return Err(io::Error::other("it is not a regular file")),
+            },
+        };
+        let permissions = Permissions::from_mode(mode);
+        let is_new = old.is_none();
+        let target = old.unwrap_or_else(|| target.to_owned());
+        let directory = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut builder = Builder::new();
+        builder.prefix(".dataserver-").suffix(".part").permissions(permissions.clone());
+        let data = builder.tempfile_in(directory)?;
+        if !is_new {
+            data.as_file().set_permissions(permissions)?;
+        }
+        // Now, since nothing may fail once the object has its name.
+        let directory = File::open(directory).ok();
+        Ok(Self { data, target, directory })
+    }
+
+    /// The file to write to.
+    pub fn file(&self) -> &File {
+        self.data.as_file()
+    }
+
+    /// Makes the file durable, and gives it the name of its target.
+    ///
+    /// # Errors
+    /// Returns an error that names the target if the file cannot be synced or renamed. The target is
+    /// then as before. Once the file has its name, this succeeds, even on a file system that cannot
+    /// sync a directory.
+    pub fn commit(self) -> io::Result<()> {
+        let Self { data, target, directory } = self;
+        let renamed = data.as_file().sync_all().and_then(|()| Ok(data.persist(&target)?));
+        renamed.map_err(|error| about(&target, &error))?;
+        // The object is visible: to report an error now would have the sender send it again.
+        _ = directory.map(|directory| directory.sync_all());
+        Ok(())
+    }
+}
+
+/// The error of a file says which.
+fn about(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_in_a_directory_that_cannot_be_read_is_stored() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("object");
+        let mut new = NewFile::create(&target).unwrap();
+        new.directory = None; // as for a directory of mode 0o300, which root could open
+        new.file().write_all(b"hello").unwrap();
+        new.commit().unwrap();
+        assert_eq!(fs::read(target).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn a_target_that_is_no_file_is_an_error_that_names_it() {
+        for target in ["", "/", "..", "src/", "src", "/dev/null"] {
+            let error = NewFile::create(target).unwrap_err();
+            assert!(error.to_string().starts_with(&format!("{target}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_file_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(NewFile::create(directory.path().join("object")).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_link_stays_and_the_mode_of_the_target_is_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let [target, link] = ["object", "link"].map(|name| directory.path().join(name));
+        fs::write(&target, b"old").unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        NewFile::create(&link).unwrap().commit().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        let metadata = fs::metadata(&target).unwrap();
+        assert_eq!((metadata.len(), metadata.permissions().mode() & 0o777), (0, 0o640));
+    }
+}

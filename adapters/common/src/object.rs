@@ -1,0 +1,35 @@
+//! What both adapters go by when they move an object between a file or reader and a connection.
+
+use std::io;
+
+/// The size in bytes from which on it pays to have the kernel move an object to a file.
+pub const WORTH_A_PIPE: u64 = 64 * 1024;
+
+/// How much of a file is read first, to leave together with the start packet. Most files end there.
+pub const FIRST_BYTES: usize = 16 * 1024;
+
+/// The reason of an [`Abort`](crate::Abort): the application's source failed.
+pub const SOURCE_FAILED: &str = "the object cannot be read";
+
+/// The reason of an [`Abort`](crate::Abort): the application's file failed.
+pub const SINK_FAILED: &str = "the object cannot be written";
+
+/// The reason of an [`Abort`](crate::Abort): a send was cancelled, or failed, in the middle.
+pub const SEND_GIVEN_UP: &str = "a send was given up before the end of the object";
+
+/// What files and readers are copied through where the system cannot move the bytes: 256 KiB.
+///
+/// # Errors
+/// Returns an error if there is no memory for it.
+///
+/// ```
+/// assert_eq!(dataserver_adapter::object::copy_buffer()?.len(), 256 * 1024);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn copy_buffer() -> io::Result<Vec<u8>> {
+    const LEN: usize = 256 * 1024;
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(LEN)?;
+    buffer.resize(LEN, 0);
+    Ok(buffer)
+}

@@ -1,0 +1,82 @@
+//! Tells the application how connections ended, on a thread of its own: an application that is slow to
+//! take a report, or never returns from one, delays no connection.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use dataserver_adapter::{Error, Receipt};
+
+/// What the application gave to [`Server::report`](crate::Server::report).
+pub(crate) type Report = dyn Fn(io::Result<Receipt>) + Send + Sync;
+
+/// How many reports may wait. Further ones are counted, and only their number is reported.
+const QUEUE: usize = 1024;
+
+/// How long a server that ends waits for one report to be taken.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+pub(crate) struct Reporter {
+    queue: SyncSender<io::Result<Receipt>>,
+    counts: Arc<Counts>,
+    /// Closed when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+#[derive(Default)]
+struct Counts {
+    told: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Reporter {
+    /// Starts the thread.
+    pub(crate) fn start(report: Box<Report>) -> io::Result<Self> {
+        let (queue, reports) = mpsc::sync_channel(QUEUE);
+        let (running, ended) = mpsc::channel();
+        let counts = Arc::new(Counts::default());
+        let shared = Arc::clone(&counts);
+        thread::Builder::new().spawn(move || {
+            let _running = running;
+            reports.into_iter().for_each(|outcome| shared.tell(&report, outcome));
+        })?;
+        Ok(Self { queue, counts, ended: Mutex::new(ended) })
+    }
+
+    /// Hands a report over. Never waits.
+    pub(crate) fn report(&self, outcome: io::Result<Receipt>) {
+        if self.queue.try_send(outcome).is_err() {
+            self.counts.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until the application has taken all reports, unless it takes none for a while.
+    pub(crate) fn finish(self) {
+        let Self { queue, counts, ended } = self;
+        drop(queue);
+        let ended = ended.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut told = None;
+        while ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            let before = told.replace(counts.told.load(Ordering::Relaxed));
+            if before == told {
+                return;
+            }
+        }
+    }
+}
+
+impl Counts {
+    fn tell(&self, report: &Report, outcome: io::Result<Receipt>) {
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        let lost = (lost > 0).then(|| Err(Error::Unreported { connections: lost }.into()));
+        for outcome in [Some(outcome), lost].into_iter().flatten() {
+            // A panic in there is the application's, and must not cost further reports.
+            _ = catch_unwind(AssertUnwindSafe(|| report(outcome)));
+            self.told.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
