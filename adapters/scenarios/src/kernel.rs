@@ -108,6 +108,16 @@ pub fn resident_and_threads(process: u32) -> (u64, u64) {
     (number("VmRSS:"), number("Threads:"))
 }
 
+/// How much address space this process has, in KiB.
+///
+/// # Panics
+/// There is no `/proc`.
+pub fn address_space() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("a kernel with /proc");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("a field");
+    size.trim_end_matches(" kB").trim().parse().expect("a number")
+}
+
 /// How often the threads of a process have gone to sleep, but for those of the `blocking` crate's
 /// pool: since its version 1.7 they wake up twice a second for ever, once a name was looked up.
 ///

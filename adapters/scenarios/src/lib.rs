@@ -43,7 +43,7 @@ pub use patience::{PATIENCE, Soon, eventually, spawn};
 pub use process::Process;
 pub use raw::{End, Raw, RawListener, start, start_for};
 pub use relay::{Passed, Relay, Stream};
-pub use script::{Do, Gate, Source};
+pub use script::{Call, Do, Gate, Source};
 pub use server::Server;
 pub use things::{KEY, TempDir, TempFile, cause, get, object, patient, put, reset, with};
 

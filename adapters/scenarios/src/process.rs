@@ -2,6 +2,7 @@
 //! out of descriptors, or meets signals. They talk with the scenario in lines.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -80,6 +81,22 @@ impl Process {
     #[track_caller]
     pub fn line(&self) -> String {
         self.lines.soon()
+    }
+
+    /// The lines that have come since, up to one that begins like this.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
+    pub fn more_until(&self, prefix: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let line = self.line();
+            if line.starts_with(prefix) {
+                return lines;
+            }
+            lines.push(line);
+        }
     }
 
     /// The lines that have come since.
@@ -256,6 +273,10 @@ struct Options {
     file: Option<PathBuf>,
     /// `files=N`: how large a file may become, in bytes.
     files: Option<u64>,
+    /// `memory=N`: how much more address space it may take, in KiB.
+    memory: Option<u64>,
+    /// `nonblocking`: somebody else who has the listener makes it so.
+    nonblocking: bool,
     /// `impatient`: with the timeouts that a server has unless told otherwise.
     impatient: bool,
     /// `panic`: behind each report.
@@ -273,6 +294,8 @@ impl Options {
                 ("connections", n) => options.connections = Some(n.parse().expect("a number")),
                 ("file", path) => options.file = Some(path.into()),
                 ("files", n) => options.files = Some(n.parse().expect("a number")),
+                ("memory", n) => options.memory = Some(n.parse().expect("a number")),
+                ("nonblocking", _) => options.nonblocking = true,
                 ("impatient", _) => options.impatient = true,
                 ("panic", _) => options.panics = true,
                 ("quiet", _) => options.quiet = true,
@@ -298,7 +321,13 @@ fn serve(server: Any, options: &Options, told: &Sender<Vec<u8>>, heap: fn() -> u
     if options.quiet {
         panic::set_hook(Box::new(|_| {}));
     }
-    let server = server.serve(setup(options, told)); // a `Server` would keep every outcome
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let shared = listener.try_clone().expect("a descriptor");
+    let server = server.serve(setup(options, told).listener(listener)); // a `Server` would keep every outcome
+    if options.nonblocking {
+        shared.set_nonblocking(true).expect("a listener");
+    }
+    drop(shared);
     limit_descriptors(options.descriptors);
     if let Some(most) = options.files {
         caught(SIGXFSZ); // or else it ends the process
@@ -307,6 +336,11 @@ fn serve(server: Any, options: &Options, told: &Sender<Vec<u8>>, heap: fn() -> u
     }
     let idle = kernel::descriptors();
     println!("listening {}", server.address());
+    if let Some(more) = options.memory {
+        let current = Some((kernel::address_space() + more) << 10);
+        let maximum = getrlimit(Resource::As).maximum;
+        setrlimit(Resource::As, Rlimit { current, maximum }).expect("a lower limit");
+    }
 
     for line in io::stdin().lines().map_while(Result::ok) {
         match line.split_once(' ') {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use dataserver_core::Key;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionread;
+use rustix::net::SendFlags;
 use rustix::net::sockopt;
 
 use crate::kernel;
@@ -108,6 +109,15 @@ impl Raw {
     /// Sends this, unless the peer has reset the connection, as an impatient one may have by now.
     pub fn try_send(&mut self, bytes: &[u8]) {
         let _what_comes_next_will_tell = self.stream.write_all(bytes);
+    }
+
+    /// Sends a byte out of band, as TCP's urgent data.
+    ///
+    /// # Panics
+    /// The connection has ended.
+    #[track_caller]
+    pub fn send_urgent(&mut self) {
+        rustix::net::send(&self.stream, b"!", SendFlags::OOB).expect("a connection");
     }
 
     /// Sends this, piece by piece, each when the peer's program has taken the one before.

@@ -1,9 +1,10 @@
 //! What an application does with an object, as data: so that every adapter does the same.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender};
@@ -23,6 +24,8 @@ pub enum Do {
     Fail,
     /// Panics.
     Panic,
+    /// Calls this. What it has captured is dropped with the script.
+    Call(Call),
     /// Makes the first file last under the name of the second, which is in the same directory.
     Keep(PathBuf, PathBuf),
     /// Takes no notice of errors from here on.
@@ -88,6 +91,28 @@ impl Do {
     /// Always.
     pub fn wrong_way(&self) -> ! {
         panic!("the script does not fit the object: {self:?}")
+    }
+}
+
+/// Code of the application's.
+#[derive(Clone)]
+pub struct Call(Arc<dyn Fn() + Send + Sync>);
+
+impl Call {
+    /// To be done by [`Do::Call`].
+    pub fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(call))
+    }
+
+    /// Does it.
+    pub fn call(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Call")
     }
 }
 

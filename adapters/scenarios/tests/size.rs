@@ -204,6 +204,21 @@ fn a_refusal_for_size_leaves_the_entry(server: Any, client: Any) {
     assert_eq!(attempt(10).unwrap().receipt.unwrap().bytes, 10);
 }
 
+/// Nor does a put spend it that is too large for the server, whatever the entry allows.
+fn a_put_above_the_limit_of_the_server_does_not_spend_an_entry_for_one(server: Any, client: Any) {
+    let entry = Entry::any_size(put(None), 100).once();
+    let server = Server::start(server, Setup::new().on(entry, [Do::ReadToEnd]).config(limit(10)));
+    let attempt = |n: usize| {
+        let script = [Do::Send(object(n))];
+        client.client(server.address, put(Some(n as u64)), patient(), &script)
+    };
+    reset(&attempt(11));
+    let refused = Refusal::TooLarge { declared: 11, limit: 10 };
+    assert_eq!(cause(&server.outcomes.soon()), refused.into());
+    assert_eq!(attempt(10).unwrap().receipt.unwrap().bytes, 10);
+    reset(&attempt(10));
+}
+
 fn unknown_size_is_held_to_the_limit(server: Any, client: Any) {
     for setup in [
         Setup::new().on(Entry::any_size(put(None), 10), [Do::ReadToEnd]),
@@ -249,6 +264,7 @@ pairs!(
     not_a_byte_too_many_leaves,
     sent_short_fails_on_both_sides,
     a_refusal_for_size_leaves_the_entry,
+    a_put_above_the_limit_of_the_server_does_not_spend_an_entry_for_one,
     unknown_size_is_held_to_the_limit,
     the_client_has_limits_too,
 );

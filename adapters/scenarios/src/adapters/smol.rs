@@ -235,6 +235,7 @@ async fn apart_from_the_object(step: &Do, read: &[u8]) -> io::Result<()> {
         Do::Sleep(time) => drop(Timer::after(*time).await),
         Do::Fail => return Err(Do::failure()),
         Do::Panic => panic!("as the script says"),
+        Do::Call(call) => call.call(),
         Do::Keep(file, name) => return Do::keep(file, name),
         other => other.wrong_way(),
     }

@@ -211,6 +211,7 @@ fn apart_from_the_object(step: &Do, read: &[u8]) -> io::Result<()> {
         Do::Sleep(time) => thread::sleep(*time),
         Do::Fail => return Err(Do::failure()),
         Do::Panic => panic!("as the script says"),
+        Do::Call(call) => call.call(),
         Do::Keep(file, name) => return Do::keep(file, name),
         other => other.wrong_way(),
     }
