@@ -72,6 +72,26 @@ fn expired_entries_are_taken_out_one_by_one_the_earliest_first() {
 }
 
 #[test]
+fn a_pop_takes_out_one_entry_whether_it_is_in_use_or_has_expired_or_not() {
+    let leased = Entry::exact(packet()).until_delivered();
+    let mut registry = with(leased);
+    let lease = registry.claim(&packet(), u64::MAX, at(0)).unwrap().lease;
+    registry.add(Entry::any_size(packet(), 9).expires(at(1)), 2, at(0)).unwrap();
+    registry.add(StartPacket::get(packet().key()), 3, at(0)).unwrap();
+
+    let mut popped = Vec::new();
+    for left in (0..3).rev() {
+        popped.extend(registry.pop());
+        assert_eq!(registry.len(), left);
+    }
+    popped.sort_unstable();
+    assert_eq!(popped, [1, 2, 3]);
+    assert_eq!(registry.pop(), None);
+    assert_eq!(registry.take_expired(at(1)), None);
+    assert_eq!(registry.release(lease, true), None);
+}
+
+#[test]
 fn no_call_takes_out_more_than_one_of_many_expired_entries() {
     const ENTRIES: u64 = 1_000;
     let mut registry = Registry::new();

@@ -37,6 +37,8 @@ fn the_registry_does_as_the_model_says() {
         "expired",
         "taken out",
         "nothing has expired",
+        "popped",
+        "empty",
     ];
     for outcome in all {
         assert!(reached.get(outcome) > Some(&100), "{outcome}: {reached:?}");

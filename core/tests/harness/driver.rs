@@ -342,7 +342,7 @@ impl Driver {
         self.connection.result()
     }
 
-    /// Whether there was room at a retry half-way through the idle timeout, and at a last one.
+    /// Whether there was room at a retry, and at the last one.
     pub(super) fn found_room(&self) -> [bool; 2] {
         self.connection.found_room()
     }

@@ -27,11 +27,11 @@ pub(super) struct Lawful {
     now: Instant,
     /// The first failed attempt since the last progress.
     waits_since: Option<Instant>,
-    /// A writer's retry half-way through the idle timeout has failed.
-    retried: bool,
+    /// How many retries of a writer have failed.
+    retries: u32,
     /// Since when the driver could try the stream: its application has not kept it from that.
     ready_since: Instant,
-    /// There was room at a retry half-way through the idle timeout, and at a last one.
+    /// There was room at a retry, and at the last one.
     found_room: [bool; 2],
     reports: u32,
 }
@@ -86,7 +86,7 @@ impl Lawful {
             began: now,
             now,
             waits_since: None,
-            retried: false,
+            retries: 0,
             ready_since: now,
             found_room: [false, false],
             reports: 0,
@@ -137,7 +137,7 @@ impl Lawful {
             self.moved += n.saturating_sub(packet) as u64;
         }
         if self.due().is_some_and(|(due, _)| due <= self.now) {
-            self.found_room[usize::from(self.retried)] |= self.writes();
+            self.found_room[usize::from(self.retries == 10)] |= self.writes();
         }
         let ready_since = self.ready_since;
         self.report(|connection| connection.advance(n));
@@ -214,7 +214,7 @@ impl Lawful {
         let retry = self.due().filter(|(due, _)| *due <= now);
         match (self.waits_since, &retry) {
             (None, _) => self.waits_since = Some(now),
-            (_, Some((_, Next::Retries))) => self.retried = true,
+            (_, Some((_, Next::Retries))) => self.retries += 1,
             _ => {}
         }
         self.connection.would_block(now);
@@ -280,7 +280,7 @@ impl Lawful {
 
     fn has_reported(&mut self) {
         self.waits_since = None;
-        self.retried = false;
+        self.retries = 0;
         self.ready_since = self.now;
         self.reports += 1;
         let timed_out = matches!(self.step(), Step::Done(Err(Error::TimedOut(_))));
@@ -450,9 +450,11 @@ impl Lawful {
         if timeout == Duration::MAX {
             return None;
         }
-        Some(match self.writes() && !self.retried {
-            true => (since.saturating_add(timeout / 2), Next::Retries),
-            false => (since.saturating_add(timeout), Next::Fails(timer)),
+        let retry = since.saturating_add(timeout / 8 * (self.retries + 1));
+        Some(match (self.writes(), self.retries) {
+            (true, ..10) => (retry, Next::Retries),
+            (true, _) => (retry, Next::Fails(timer)),
+            (false, _) => (since.saturating_add(timeout), Next::Fails(timer)),
         })
     }
 

@@ -299,7 +299,7 @@ impl Scenario {
                 party.config.timeouts.idle = idle;
             }
             if drips {
-                let share = choices.pick(&[1, 4, 5, 9]);
+                let share = choices.pick(&[1, 4, 9, 13]);
                 let pause = idle * share / 10;
                 self.parties[self.receiver() as usize].habits.drips = Some(pause);
                 // What is under way when the object ends takes its time.

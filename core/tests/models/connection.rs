@@ -339,8 +339,8 @@ struct Model {
     moved: u64,
     /// The first failed attempt since the last progress. A server waits from the beginning.
     waits_since: Option<Instant>,
-    /// A writer's retry half-way through the idle timeout has failed.
-    retried: bool,
+    /// How many retries of a writer have failed.
+    retries: u32,
     state: State,
 }
 
@@ -381,7 +381,7 @@ impl Model {
             most: config.limit,
             moved: 0,
             waits_since: Some(now),
-            retried: false,
+            retries: 0,
             state: State::Read,
         }
     }
@@ -461,9 +461,11 @@ impl Model {
         if timeout == Duration::MAX {
             return None;
         }
-        let (after, next) = match self.writes() && !self.retried {
-            true => (timeout / 2, Next::Retries),
-            false => (timeout, Next::Fails(timer)),
+        let retry = timeout / 8 * (self.retries + 1);
+        let (after, next) = match (self.writes(), self.retries) {
+            (true, ..10) => (retry, Next::Retries),
+            (true, _) => (retry, Next::Fails(timer)),
+            (false, _) => (timeout, Next::Fails(timer)),
         };
         Some((later(since, after)?, next))
     }
@@ -617,7 +619,7 @@ impl Model {
         };
         match self.due_of_wait(since).filter(|(due, _)| *due <= now) {
             Some((_, Next::Fails(timer))) => self.fail(timer),
-            Some((_, Next::Retries)) => self.retried = true,
+            Some((_, Next::Retries)) => self.retries += 1,
             None => {}
         }
     }
@@ -636,7 +638,7 @@ impl Model {
     fn enter(&mut self, state: State) {
         self.state = state;
         self.waits_since = None;
-        self.retried = false;
+        self.retries = 0;
     }
 }
 

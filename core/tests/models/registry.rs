@@ -56,7 +56,7 @@ impl World {
         self.now += u.int_in_range(0..=1)?;
         let now = self.now;
         let pair = &mut self.pairs[usize::from(u.ratio(1, 4)?)];
-        Ok(match u.int_in_range(0..=9)? {
+        Ok(match u.int_in_range(0..=10)? {
             0..3 => pair.add(choose_line(u, now, number)?, now),
             3..6 => {
                 let (packet, limit) = (choose_packet(u)?, *u.choose(&[u64::MAX, 0, 1, 2])?);
@@ -73,7 +73,8 @@ impl World {
                 pair.release(lease, number, u.arbitrary()?)
             }
             6..9 => pair.remove(choose_line(u, now, number)?),
-            _ => pair.take_expired(now),
+            9 => pair.take_expired(now),
+            _ => pair.pop(),
         })
     }
 }
@@ -165,6 +166,18 @@ impl Pair {
         };
         assert_eq!(removed, Some(self.model.remove(found).number));
         "removed"
+    }
+
+    /// Whichever the registry likes.
+    fn pop(&mut self) -> &'static str {
+        let popped = self.registry.pop();
+        if self.model.is_empty() {
+            assert_eq!(popped, None);
+            return "empty";
+        }
+        let found = self.model.iter().position(|line| Some(line.number) == popped);
+        self.model.remove(found.expect("one of the entries"));
+        "popped"
     }
 
     /// One at most, of those that expired first.
