@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dataserver_examples::{announce, listen};
-use dataserver_std::{Config, Key, Receipt, StartPacket};
+use dataserver_std::{Entry, Key, Receipt, StartPacket};
 use lexopt::ValueExt;
 
 const KEY: Key = Key::from_name("start");
@@ -40,19 +40,20 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn error::Error>> {
-    let config = Config { limit: LIMIT, ..Config::default() };
-    let server = listen(&listen_address()?)?.config(config).report(report);
+    let server = listen(&listen_address()?)?.report(report);
 
     let echo = Arc::new(Echo::default());
     let newest = Arc::clone(&echo);
-    server.on_put(StartPacket::put(KEY), move |object| {
+    server.on_put(Entry::any_size(StartPacket::put(KEY), LIMIT), move |object| {
         let promise = newest.begin();
         let mut bytes = Vec::new();
         object.read_to_end(&mut bytes)?; // a put that fails breaks its promise
         promise.send(bytes).ok(); // nobody has it where a newer one has taken its place
         Ok(())
     })?;
-    server.on_get(StartPacket::get(KEY), move |object| object.send(&echo.take()?))?;
+    server.on_get(Entry::any_size(StartPacket::get(KEY), u64::MAX), move |object| {
+        object.send(&echo.take()?)
+    })?;
 
     announce(&server)?;
     Ok(server.run()?)

@@ -7,27 +7,23 @@
 use std::error::Error;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use dataserver_core::{Connection, Direction, Instant, Refusal, Side, StartPacket, Step};
+use dataserver_adapter::{socket, tcp};
+use dataserver_core::{Config, Connection, Direction, Instant, Refusal, StartPacket, Step};
 use dataserver_examples::peers::{self, KEY, LIMIT, Outcome};
-use rustix::io::Errno;
-use rustix::net::{self, RecvFlags, sockopt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{self, Runtime};
+use tokio::task::coop;
 use tokio::time::{self, Instant as TokioInstant};
 
-/// One connection, its stream, and the object that it is about.
-///
-/// However it is dropped, also in the middle of `drive`, the stream is reset unless all is done.
+/// One connection, and the object that it is about.
 struct Transfer<'a> {
     connection: Connection,
-    stream: TcpStream,
     outgoing: Arc<[u8]>,
     incoming: Vec<u8>,
     store: &'a Store,
@@ -35,51 +31,73 @@ struct Transfer<'a> {
 }
 
 impl<'a> Transfer<'a> {
-    fn new(stream: TcpStream, client: Option<StartPacket>, store: &'a Store) -> io::Result<Self> {
-        sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?; // armed to reset
-        sockopt::set_tcp_nodelay(&stream, true)?;
-        let (config, start) = (peers::impatient(), Instant::default());
+    fn new(config: Config, client: Option<StartPacket>, store: &'a Store) -> Self {
         let connection = match client {
-            Some(packet) => Connection::client(config, packet, start),
-            None => Connection::server(config, start),
+            Some(packet) => Connection::client(config, packet, Instant::default()),
+            None => Connection::server(config, Instant::default()),
         };
         let outgoing = match client.map(|packet| packet.direction()) {
             Some(Direction::Put) => store.newest(),
             Some(Direction::Get) | None => Arc::default(),
         };
-        let epoch = TokioInstant::now();
-        Ok(Self { connection, stream, outgoing, incoming: Vec::new(), store, epoch })
+        Self { connection, outgoing, incoming: Vec::new(), store, epoch: TokioInstant::now() }
     }
 
     /// Does all that the core asks, to the end.
-    async fn drive(mut self) -> io::Result<Outcome> {
+    ///
+    /// However this is dropped, also in the middle, the stream is reset unless all is done.
+    async fn drive(mut self, stream: TcpStream) -> io::Result<Outcome> {
+        tcp::arm(&stream)?; // to reset
+        tcp::limit_unsent(&stream)?;
         loop {
             if let Step::Done(outcome) = self.connection.step() {
                 if outcome.is_ok() {
-                    sockopt::set_socket_linger(&self.stream, None)?; // dropped in order, from here on
+                    tcp::disarm(&stream)?; // dropped in order, from here on
                 }
                 return Ok(outcome);
             }
-            // Nobody but the peer can make `step` wait, since the object is in memory. Where it
-            // comes from something slower, have its next bytes here before the peer's time runs.
-            self.connection.wait(self.now());
-            match time::timeout_at(self.due(), self.step()).await {
-                Err(_) | Ok(Ok(())) => {} // the time is looked at below
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(_)) => self.connection.reset(),
+            coop::consume_budget().await; // others have their turn, also if the peer is always ready
+            let began = self.now();
+            // Also if tokio has not heard that the stream is ready: it can have room long before it
+            // counts as writable.
+            let tried = match self.step(&stream) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.connection.would_block(began);
+                    self.step_when_ready(&stream, began).await
+                }
+                tried => tried,
+            };
+            match tried {
+                Ok(()) => self.connection.handle_timeout(self.now()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.connection.reset(),
             }
-            // Also after progress: `timeout_at` is not on time while the stream is always ready.
-            self.connection.handle_timeout(self.now());
         }
     }
 
-    /// One step. Each has one await at most, and has moved nothing where it is dropped there.
-    async fn step(&mut self) -> io::Result<()> {
-        let Self { connection, stream, outgoing, incoming, store, .. } = self;
+    /// Does the step once the stream is ready; or does nothing, if the deadline comes first.
+    async fn step_when_ready(&mut self, stream: &TcpStream, now: Instant) -> io::Result<()> {
+        let interest = match self.connection.step() {
+            Step::Done(_) => return Ok(()),
+            Step::Read { .. } | Step::Receive { .. } | Step::AwaitEnd => Interest::READABLE,
+            _ => Interest::WRITABLE,
+        };
+        let due = self.connection.deadline(now).map_or(FOR_EVER, Instant::since_epoch);
+        let due = self.epoch + due.min(FOR_EVER);
+        // A step that is not done within `async_io` leaves tokio in the belief that the stream is ready.
+        let step = stream.async_io(interest, || self.step(stream));
+        time::timeout_at(due, step).await.unwrap_or(Ok(()))
+    }
+
+    /// Does what the core asks, once, without waiting, and tells it what happened. Nobody but the peer
+    /// can hold it up, since the object is in memory. If it comes from something slower, have its next
+    /// bytes here before the stream is tried.
+    fn step(&mut self, stream: &TcpStream) -> io::Result<()> {
+        let Self { connection, outgoing, incoming, store, .. } = self;
         match connection.step() {
             Step::Read { max } => {
                 let mut packet = [0; StartPacket::LEN]; // so what follows it stays where it is
-                match stream.read(&mut packet[..max]).await? {
+                match socket::read(stream, &mut packet[..max])? {
                     0 => connection.end_of_stream(),
                     n => _ = connection.feed(&packet[..n]),
                 }
@@ -95,42 +113,44 @@ impl<'a> Transfer<'a> {
             },
             Step::Write { bytes, payload } => {
                 let payload = rest(outgoing, 0, payload);
-                let slices = [IoSlice::new(bytes), IoSlice::new(payload)];
-                let n = stream.write_vectored(&slices).await?;
+                let n = socket::write(stream, &[IoSlice::new(bytes), IoSlice::new(payload)])?;
                 connection.advance(n);
             }
-            // Into the spare room of the object itself: there is no other buffer.
+            // A connection that waits has no buffer.
             Step::Receive { max } => {
-                incoming.reserve(max.min(READ));
-                match stream.take(max as u64).read_buf(incoming).await? {
+                let mut buffer = [0; READ];
+                match socket::read(stream, &mut buffer[..max.min(READ)])? {
                     0 => connection.end_of_stream(),
-                    n => connection.advance(n),
+                    n => {
+                        incoming.extend_from_slice(&buffer[..n]);
+                        connection.advance(n);
+                    }
                 }
             }
             Step::Send { max } => match rest(outgoing, connection.moved(), max) {
-                [] => connection.end_of_object(),
+                [] => connection.offer(0, true),
                 piece => {
-                    let n = stream.write(piece).await?;
+                    let n = socket::write(stream, &[IoSlice::new(piece)])?;
                     connection.advance(n);
                 }
+            },
+            Step::Offer { max } => {
+                let left = rest(outgoing, connection.moved(), usize::MAX).len();
+                connection.offer(left.min(max), left <= max);
+            }
+            Step::Peek => match socket::has_ended(stream)? {
+                true => connection.end_of_stream(),
+                false => connection.still_open(),
             },
             Step::Commit => {
                 store.commit(incoming);
                 connection.commit();
             }
-            Step::Shutdown => match rest(outgoing, connection.moved(), usize::MAX) {
-                // Who has closed before our end has not taken the object: that is no receipt.
-                [] if connection.side() == Some(Side::Sender) && has_ended(&*stream)? => {
-                    connection.end_of_stream();
-                }
-                [] => {
-                    stream.shutdown().await?; // of the write half only
-                    connection.shut_down();
-                }
-                // As much has been sent as was declared, and yet there is more.
-                more => connection.advance(more.len()),
-            },
-            Step::AwaitEnd => match stream.read(&mut [0]).await? {
+            Step::Shutdown => {
+                socket::shut_down(stream)?;
+                connection.shut_down();
+            }
+            Step::AwaitEnd => match socket::read(stream, &mut [0])? {
                 0 => connection.end_of_stream(),
                 n => connection.advance(n),
             },
@@ -143,34 +163,18 @@ impl<'a> Transfer<'a> {
     fn now(&self) -> Instant {
         Instant::new(self.epoch.elapsed())
     }
-
-    /// The core's deadline, on tokio's clock.
-    fn due(&self) -> TokioInstant {
-        let in_time = self.connection.deadline().map_or(FOR_EVER, Instant::since_epoch);
-        self.epoch + in_time.min(FOR_EVER)
-    }
 }
 
 /// What tokio's clock can hold.
 const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
-/// How much room there is made for one read.
-const READ: usize = 64 * 1024;
+/// How much one read may take.
+const READ: usize = 16 * 1024;
 
 /// At most `max` bytes of what is behind the first `sent`.
 fn rest(outgoing: &[u8], sent: u64, max: usize) -> &[u8] {
     let rest = outgoing.get(sent as usize..).unwrap_or_default(); // it is in memory, and so is this
     &rest[..rest.len().min(max)]
-}
-
-/// Whether the peer has shut down its write half, and nothing is left to read before that.
-fn has_ended(socket: impl AsFd) -> io::Result<bool> {
-    match net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Ok((read, _)) => Ok(read == 0),
-        Err(Errno::AGAIN) => Ok(false),
-        // A reset is told once. Who drops it here takes the end behind it for an orderly one.
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 /// The application: it takes any object, and returns the newest.
@@ -190,27 +194,20 @@ impl Store {
     }
 }
 
-async fn serve(listener: TcpListener, outcomes: mpsc::Sender<Outcome>) -> io::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    config: Config,
+    outcomes: mpsc::Sender<Outcome>,
+) -> io::Result<()> {
     let store = Arc::new(Store::default());
     loop {
         let (stream, _) = listener.accept().await?;
         let (store, outcomes) = (Arc::clone(&store), outcomes.clone());
         tokio::spawn(async move {
-            let outcome = Transfer::new(stream, None, &store)?.drive().await?;
+            let outcome = Transfer::new(config, None, &store).drive(stream).await?;
             outcomes.send(outcome).map_err(io::Error::other)
         });
     }
-}
-
-async fn transfer(
-    address: SocketAddr,
-    packet: StartPacket,
-    object: &[u8],
-) -> io::Result<(Outcome, Vec<u8>)> {
-    let store = Store { newest: Mutex::new(object.into()) };
-    let stream = TcpStream::connect(address).await?;
-    let outcome = Transfer::new(stream, Some(packet), &store)?.drive().await?;
-    Ok((outcome, store.newest().to_vec()))
 }
 
 fn main() -> ExitCode {
@@ -224,22 +221,44 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let server = runtime()?;
-    let listener = server.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let (address, outcomes) = start(peers::impatient())?;
+    peers::visit(address, &outcomes)?;
+    peers::receive(transfer)
+}
+
+/// A server in a thread of its own.
+fn start(config: Config) -> Result<(SocketAddr, mpsc::Receiver<Outcome>), Box<dyn Error>> {
+    let runtime = runtime()?;
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let address = listener.local_addr()?;
     let (sender, outcomes) = mpsc::channel();
     thread::spawn(move || {
-        if let Err(error) = server.block_on(serve(listener, sender)) {
+        if let Err(error) = runtime.block_on(serve(listener, config, sender)) {
             eprintln!("tokio: the server: {error}");
         }
     });
-    peers::visit(address, &outcomes)?;
+    Ok((address, outcomes))
+}
 
-    let client = runtime()?;
-    peers::receive(|address, packet, object| client.block_on(transfer(address, packet, object)))
+/// One transfer.
+fn transfer(
+    address: SocketAddr,
+    packet: StartPacket,
+    object: &[u8],
+) -> io::Result<(Outcome, Vec<u8>)> {
+    let store = Store { newest: Mutex::new(object.into()) };
+    let outcome = runtime()?.block_on(async {
+        let stream = TcpStream::connect(address).await?;
+        Transfer::new(peers::impatient(), Some(packet), &store).drive(stream).await
+    })?;
+    Ok((outcome, store.newest().to_vec()))
 }
 
 /// One thread is enough here; nothing above depends on that.
 fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -9,14 +9,13 @@
 //! | the end of the stream (FIN) | a break: the line held low for longer than a byte takes |
 //! | a reset | the carrier is lost: the modem line drops |
 //!
-//! Nothing blocks: [`Session::poll`] moves at most one byte, and is called from the main loop, or
-//! whenever the UART interrupts.
+//! Nothing blocks: [`Session::poll`] moves at most one byte, and says when to call it again.
 
 use core::num::NonZeroU32;
 use core::time::Duration;
 
 use dataserver_core::{
-    Config, Connection, Direction, Error, Instant, Key, Refusal, Side, StartPacket, Step, Timeouts,
+    Config, Connection, Direction, Error, Instant, Key, Refusal, StartPacket, Step, Timeouts,
 };
 
 /// What the device does to its UART.
@@ -87,35 +86,38 @@ impl Session {
         Self { connection, began: line.millis() }
     }
 
-    /// Moves one byte, or does one other thing, if that is possible now. The outcome at the end.
-    pub(crate) fn poll(
-        &mut self,
-        memory: &mut Memory,
-        line: &mut impl Line,
-    ) -> Option<Result<u64, Error>> {
+    /// Tries to move one byte, or to do one other thing.
+    ///
+    /// The time is taken first, and looked at last: a byte that is there in time is not late, however
+    /// late the device gets to it.
+    pub(crate) fn poll(&mut self, memory: &mut Memory, line: &mut impl Line) -> Next {
         let now = self.now(line);
-        self.connection.handle_timeout(now);
-        if !self.step(memory, line) {
-            self.connection.wait(now);
+        let tried = self.step(memory, line);
+        match tried {
+            Tried::Done => self.connection.handle_timeout(now),
+            Tried::NotReady => self.connection.would_block(now),
         }
-        let Step::Done(outcome) = self.connection.step() else { return None };
-        if outcome.is_err() {
-            line.hang_up(); // the other side must not take it for an orderly end
+        match (self.connection.step(), tried) {
+            (Step::Done(outcome), _) => {
+                if outcome.is_err() {
+                    line.hang_up(); // the other side must not take it for an orderly end
+                }
+                Next::Over(outcome)
+            }
+            (_, Tried::Done) => Next::Poll,
+            (_, Tried::NotReady) => {
+                let deadline = self.connection.deadline(now);
+                Next::Sleep(deadline.map_or(Duration::MAX, |due| due.saturating_since(now)))
+            }
         }
-        Some(outcome)
-    }
-
-    /// When `poll` is to be called even if nothing comes: the most that the device may sleep.
-    pub(crate) fn sleep(&self, line: &impl Line) -> Option<Duration> {
-        Some(self.connection.deadline()?.saturating_since(self.now(line)))
     }
 
     fn now(&self, line: &impl Line) -> Instant {
         Instant::new(Duration::from_millis(line.millis().wrapping_sub(self.began).into()))
     }
 
-    /// Does what the core asks. Whether that was possible without waiting for the other side.
-    fn step(&mut self, memory: &mut Memory, line: &mut impl Line) -> bool {
+    /// Does what the core asks, if that is possible without waiting for the other side.
+    fn step(&mut self, memory: &mut Memory, line: &mut impl Line) -> Tried {
         let connection = &mut self.connection;
         let moved = connection.moved() as usize; // never more than there is memory
         match connection.step() {
@@ -132,7 +134,7 @@ impl Session {
             // The rest of the start packet; the line has room for one byte at a time.
             Step::Write { bytes, .. } => match bytes {
                 [byte, ..] if line.say(*byte) => connection.advance(1),
-                _ => return false,
+                _ => return Tried::NotReady,
             },
             Step::Receive { .. } => match (line.hear(), memory.incoming.get_mut(moved)) {
                 (Some(Heard::Byte(byte)), Some(place)) => {
@@ -144,8 +146,18 @@ impl Session {
             },
             Step::Send { .. } => match memory.readings.get(moved) {
                 Some(byte) if line.say(*byte) => connection.advance(1),
-                Some(_) => return false,
-                None => connection.end_of_object(),
+                Some(_) => return Tried::NotReady,
+                None => connection.offer(0, true),
+            },
+            // As many as were asked for have been sent. Are there more?
+            Step::Offer { max } => {
+                let left = memory.readings.len().saturating_sub(moved);
+                connection.offer(left.min(max), left <= max);
+            }
+            Step::Peek => match line.hear() {
+                Some(Heard::Byte(_)) => connection.advance(1),
+                None => connection.still_open(),
+                other => return Self::no_byte(connection, other),
             },
             // From here on the settings hold, also after a loss of power: on a real device, this is
             // the write to the flash.
@@ -154,40 +166,42 @@ impl Session {
                 memory.settings_len = moved;
                 connection.commit();
             }
-            Step::Shutdown => {
-                // Who has ended before us has not taken the readings: that is no receipt.
-                if connection.side() == Some(Side::Sender) {
-                    match line.hear() {
-                        None => {}
-                        Some(Heard::Byte(_)) => {
-                            connection.abort("the other side speaks out of turn");
-                            return true;
-                        }
-                        other => return Self::no_byte(connection, other),
-                    }
-                }
-                if !line.say_end() {
-                    return false;
-                }
-                connection.shut_down();
-            }
+            Step::Shutdown if line.say_end() => connection.shut_down(),
+            Step::Shutdown => return Tried::NotReady,
             Step::AwaitEnd => match line.hear() {
                 Some(Heard::Byte(_)) => connection.advance(1),
                 other => return Self::no_byte(connection, other),
             },
             Step::Done(_) => {}
         }
-        true
+        Tried::Done
     }
 
-    fn no_byte(connection: &mut Connection, heard: Option<Heard>) -> bool {
+    fn no_byte(connection: &mut Connection, heard: Option<Heard>) -> Tried {
         match heard {
             Some(Heard::End) => connection.end_of_stream(),
             Some(Heard::Lost) => connection.reset(),
-            Some(Heard::Byte(_)) | None => return false,
+            Some(Heard::Byte(_)) | None => return Tried::NotReady,
         }
-        true
+        Tried::Done
     }
+}
+
+/// What the device does after [`Session::poll`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Calls it again.
+    Poll,
+    /// Calls it again when the UART interrupts, or after this time at the latest.
+    Sleep(Duration),
+    /// Nothing more: so it has ended.
+    Over(Result<u64, Error>),
+}
+
+#[derive(Clone, Copy)]
+enum Tried {
+    Done,
+    NotReady,
 }
 
 /// Nobody sends the device more than it has room for: the core sees to that.

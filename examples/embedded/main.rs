@@ -9,6 +9,8 @@
 
 mod cable;
 mod device;
+#[cfg(test)]
+mod tests;
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -20,10 +22,10 @@ use std::thread;
 use std::time::Duration;
 
 use cable::Cable;
-use dataserver_core::{Error as Cause, PeerError, Timer};
+use dataserver_core::{Error as Cause, LocalError, PeerError, Timer};
 use dataserver_examples::peers::{self, Outcome, check};
 use dataserver_std::{Client, Key, Server, StartPacket};
-use device::{Line, Memory, READINGS_KEY, SETTINGS, SETTINGS_KEY, Session};
+use device::{Line, Memory, Next, READINGS_KEY, SETTINGS, SETTINGS_KEY, Session};
 
 fn main() -> ExitCode {
     match run() {
@@ -116,6 +118,7 @@ fn the_device_answers(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
         for expected in [
             Ok(13),
             Ok(300),
+            Err(LocalError::LongerThanDeclared { declared: 100 }.into()),
             Err(PeerError::TruncatedStartPacket { received: 24 }.into()),
             Err(PeerError::Truncated { received: 4, expected: 9 }.into()),
             Err(Timer::Start.into()),
@@ -147,13 +150,19 @@ fn call_the_device(address: SocketAddr, put: StartPacket) -> io::Result<Vec<u8>>
 
     let declared = put.with_size(9).map_err(io::Error::other)?;
     let cut_short = [declared.as_bytes(), &b"inte"[..]].concat();
-    for (broken, ends) in [(&put.as_bytes()[..24], true), (&cut_short, true), (&[], false)] {
+    let too_few = StartPacket::get(READINGS_KEY).with_size(100).map_err(io::Error::other)?;
+    for (broken, ends) in [
+        (&too_few.as_bytes()[..], false),
+        (&put.as_bytes()[..24], true),
+        (&cut_short, true),
+        (&[], false),
+    ] {
         let mut stream = TcpStream::connect(address)?;
         stream.write_all(broken)?;
         if ends {
             stream.shutdown(Shutdown::Write)?;
         }
-        match stream.read(&mut [0]) {
+        match stream.read_to_end(&mut Vec::new()) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
             _ => return Err(io::Error::other("the device did not hang up")),
         }
@@ -161,13 +170,13 @@ fn call_the_device(address: SocketAddr, put: StartPacket) -> io::Result<Vec<u8>>
     Ok(readings)
 }
 
-/// The device's main loop. Where this yields, a device waits for an interrupt, or for the timer.
+/// The device's main loop. Where this sleeps, a device waits for an interrupt, or for the timer.
 fn run_session(mut session: Session, memory: &mut Memory, line: &mut impl Line) -> Outcome {
     loop {
-        if let Some(outcome) = session.poll(memory, line) {
-            return outcome;
+        match session.poll(memory, line) {
+            Next::Poll => {}
+            Next::Sleep(left) => thread::sleep(left.min(Duration::from_micros(50))),
+            Next::Over(outcome) => return outcome,
         }
-        // After progress there is no deadline yet: go on at once.
-        thread::sleep(session.sleep(line).unwrap_or_default().min(Duration::from_micros(50)));
     }
 }

@@ -7,12 +7,18 @@
 //! |---|---|---|
 //! | `Read`, `Receive`, `AwaitEnd` | readable | read once, report; again |
 //! | `Write`, `Send` | writable | write once, report; again |
-//! | `Decide`, `Commit`, `Shutdown` | nothing | do it at once |
+//! | `Decide`, `Offer`, `Peek`, `Commit`, `Shutdown` | nothing | do it at once |
 //! | `Done` | nothing | disarm if it is good, drop |
+//!
+//! A connection has a turn when its socket is ready, and when its alarm goes off. A turn always tries
+//! the step. A turn that ends because the socket is not ready tells the core so, has the poller watch
+//! the socket, and sets the alarm to the core's deadline: a socket can have room again long before it
+//! counts as writable. A turn that ends because others should have theirs sets the alarm to the
+//! present.
 //!
 //! Readiness is one-shot: an event disarms its socket, and the socket is armed again, for what its
 //! step then needs, once its turn is over. So there is never more than one event for a connection,
-//! and whoever is busy gets no event that nobody wants.
+//! and a busy connection gets no event that nobody wants.
 
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, Read, Write};
@@ -23,26 +29,23 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant as StdInstant};
 
+use dataserver_adapter::socket;
+use dataserver_adapter::tcp::{self, AcceptError, Backlog, Waits};
 use dataserver_core::{
-    Claim, Config, Connection, Direction, Error, Instant, Lease, Registry, Side, StartPacket, Step,
+    Claim, Config, Connection, Direction, Error, Instant, Lease, Registry, StartPacket, Step,
 };
 use polling::{Event, Events, Poller};
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, RecvFlags, SocketFlags, SocketType, sockopt};
 use slab::Slab;
 
 /// What the listener's events are told from those of connections by.
 const LISTENER: usize = usize::MAX - 1; // polling keeps the largest for itself
 
-/// How many reads or writes of its object a connection has in one turn, before the others have
-/// theirs: more than one, since a wait costs about as much, and not many, since all others wait.
+/// How many steps a connection has in one turn, before the others have theirs: more than one, since
+/// a wait costs about as much, and not many, since all others wait.
 const STEPS_PER_TURN: usize = 16;
 
 const ACCEPTS_PER_TURN: usize = 64;
-
-/// How many connections may wait to be accepted: the standard library's 128 are few for a loop.
-const BACKLOG: i32 = 4096;
 
 /// How long to wait where the system is out of descriptors and no connection of ours can end.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -52,13 +55,13 @@ const BUFFER: usize = 64 * 1024;
 
 pub(crate) struct EventLoop {
     poller: Poller,
-    listener: Option<TcpListener>,
+    listener: Option<(TcpListener, Backlog)>,
     /// Whether the listener waits for an event; not while it could not take a connection.
     accepting: bool,
     max_connections: usize,
     config: Config,
     connections: Slab<Served>,
-    /// When to look at the timers of which connection. At most one for each; see `set_alarm`.
+    /// When which connection has a turn, also if it is not ready. At most one for each; see `set_alarm`.
     alarms: BTreeSet<(Instant, usize)>,
     epoch: StdInstant,
     buffer: Box<[u8]>,
@@ -121,30 +124,30 @@ impl EventLoop {
     /// Serves whoever connects here.
     pub(crate) fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
-        net::listen(&listener, BACKLOG)?;
+        // Also armed: a client that is not accepted before this process ends sees a reset.
+        let backlog = Backlog::of(&listener)?;
         register(&self.poller, &listener, LISTENER)?;
         self.poller.modify(&listener, Event::readable(LISTENER))?;
-        self.listener = Some(listener);
+        self.listener = Some((listener, backlog));
         self.accepting = true;
         Ok(())
     }
 
     /// The other role, in the same loop: puts the newest object, or gets one that becomes it.
     pub(crate) fn open(&mut self, address: SocketAddr, packet: StartPacket) -> io::Result<()> {
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
-        match net::connect(&socket, &address) {
+        let socket = tcp::socket(&address, Waits::Never)?;
+        match tcp::connect(&socket, &address, Waits::Never) {
             // It is writable once it is connected; the first write tells if that has failed.
-            Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(errno) => return Err(errno.into()),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
         }
+        tcp::arm(&socket)?;
         let connection = Connection::client(self.config, packet, self.now());
         let object = match packet.direction() {
             Direction::Put => Object::Outgoing(Arc::clone(&self.store.newest)),
             Direction::Get => Object::Incoming(Vec::new()),
         };
-        self.insert(socket.into(), connection, object)
+        self.insert(socket.into(), connection, object, self.now())
     }
 
     /// Goes on while there is something to wait for. With a listener, that is for ever.
@@ -185,24 +188,21 @@ impl EventLoop {
     fn accept(&mut self, now: Instant) -> io::Result<()> {
         self.accepting = false;
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = &self.listener else { return Ok(()) };
+            let Some((listener, backlog)) = &self.listener else { return Ok(()) };
             if self.connections.len() >= self.max_connections {
                 return Ok(()); // `remove` goes on
             }
-            match listener.accept() {
-                Ok((stream, _)) => {
+            match backlog.accept(listener, Waits::Never) {
+                Ok((socket, _)) => {
                     let connection = Connection::server(self.config, now);
                     // What fails here is of this connection alone, and drops it.
-                    self.insert(stream, connection, Object::Undecided).ok();
+                    self.insert(socket.into(), connection, Object::Undecided, now).ok();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                        return Ok(()); // `remove` goes on, or the next turn
-                    }
-                    // Most others are errors of a connection that is gone already: see accept(2).
-                    Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK) => return Err(error),
-                    _ => {}
+                Err(error) => match AcceptError::from(&error) {
+                    AcceptError::Next => {}
+                    AcceptError::Later => return Ok(()), // `remove` goes on, or the next turn
+                    AcceptError::Fatal => return Err(error),
                 },
             }
         }
@@ -210,7 +210,7 @@ impl EventLoop {
     }
 
     fn resume_accepting(&mut self) -> io::Result<()> {
-        let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting) else {
+        let Some((listener, _)) = self.listener.as_ref().filter(|_| !self.accepting) else {
             return Ok(());
         };
         self.poller.modify(listener, Event::readable(LISTENER))?;
@@ -223,95 +223,86 @@ impl EventLoop {
         self.listener.is_some() && !self.accepting && room
     }
 
+    /// Takes over an armed socket: whatever drops it from here on resets the connection.
     fn insert(
         &mut self,
         stream: TcpStream,
         connection: Connection,
         object: Object,
+        now: Instant,
     ) -> io::Result<()> {
-        // Armed before anything else: from here on, whatever drops the stream resets it.
-        sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
-        sockopt::set_tcp_nodelay(&stream, true)?;
-        stream.set_nonblocking(true)?;
+        tcp::limit_unsent(&stream)?;
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         register(&self.poller, &stream, key)?;
         entry.insert(Served { connection, stream, object, lease: None, alarm: None });
-        self.arm(key)
+        self.wait(key, now)
     }
 
-    /// A connection's turn: as many steps as it can take, but not more than is fair.
+    /// A connection's turn, which began at `now`: as many steps as it can take, but not more than is
+    /// fair.
     fn serve(&mut self, key: usize, now: Instant) -> io::Result<()> {
         let served = &mut self.connections[key];
-        let mut left = STEPS_PER_TURN;
-        loop {
-            // Only these two may go on for ever.
-            if let Step::Receive { .. } | Step::Send { .. } = served.connection.step() {
-                if left == 0 {
-                    break;
-                }
-                left -= 1;
-            }
-            match served.step(&mut self.store, &mut self.buffer, now) {
-                Ok(Progress::Some) => {}
-                Ok(Progress::Done(outcome)) => return self.remove(key, outcome),
+        for _ in 0..STEPS_PER_TURN {
+            match served.step(&mut self.store, self.config.limit, &mut self.buffer, now) {
+                Ok(()) => served.connection.handle_timeout(now),
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => break,
+                    io::ErrorKind::WouldBlock => {
+                        served.connection.would_block(now);
+                        return self.wait(key, now);
+                    }
                     io::ErrorKind::Interrupted => {}
                     // Whatever the system says, the stream is of no more use.
                     _ => served.connection.reset(),
                 },
             }
+            if let Step::Done(outcome) = served.connection.step() {
+                return self.remove(key, outcome);
+            }
         }
-        // From now on it is the peer who is waited for. Also where its turn only was over: if it is
-        // still ready, the next wait says so at once; if not, this is when it began to be late.
-        served.connection.wait(now);
-        self.arm(key)
-    }
-
-    /// Waits for what the step needs, and sets the alarm.
-    fn arm(&mut self, key: usize) -> io::Result<()> {
-        let Served { connection, stream, .. } = &self.connections[key];
-        let interest = match connection.step() {
-            Step::Read { .. } | Step::Receive { .. } | Step::AwaitEnd => Event::readable(key),
-            // `Write` and `Send`; or a client that was refused before it began, and ends at once.
-            _ => Event::writable(key),
-        };
-        self.poller.modify(stream, interest)?;
-        self.set_alarm(key);
+        // Nobody is waited for, and the core is told nothing. The time is later than `now`, so the next
+        // turn comes after those of all that are ready.
+        let at_once = self.now();
+        self.set_alarm(key, at_once);
         Ok(())
     }
 
-    /// Sees to it that an alarm goes off at the deadline, or before it.
+    /// Waits for what the step needs, and for the deadline.
+    fn wait(&mut self, key: usize, now: Instant) -> io::Result<()> {
+        let Served { connection, stream, .. } = &self.connections[key];
+        let interest = match connection.step() {
+            Step::Done(outcome) => return self.remove(key, outcome),
+            Step::Read { .. } | Step::Receive { .. } | Step::AwaitEnd => Event::readable(key),
+            _ => Event::writable(key),
+        };
+        self.poller.modify(stream, interest)?;
+        if let Some(deadline) = connection.deadline(now) {
+            self.set_alarm(key, deadline);
+        }
+        Ok(())
+    }
+
+    /// Sees to it that an alarm goes off at this time, or before it.
     ///
     /// Most deadlines are put off before they are due, at each step. An alarm that is set too early
-    /// is left alone: when it goes off, it is set again. So a busy connection costs this set one
-    /// change in a timeout, and not one in a step.
-    fn set_alarm(&mut self, key: usize) {
-        let Served { connection, alarm, .. } = &mut self.connections[key];
-        let Some(deadline) = connection.deadline() else { return };
-        if alarm.is_some_and(|alarm| alarm <= deadline) {
+    /// is left alone: when it goes off, the connection has a turn, and it is set again. So a busy
+    /// connection costs this set one change in a timeout, and not one in a step.
+    fn set_alarm(&mut self, key: usize, due: Instant) {
+        let alarm = &mut self.connections[key].alarm;
+        if alarm.is_some_and(|alarm| alarm <= due) {
             return;
         }
-        if let Some(later) = alarm.replace(deadline) {
+        if let Some(later) = alarm.replace(due) {
             self.alarms.remove(&(later, key));
         }
-        self.alarms.insert((deadline, key));
+        self.alarms.insert((due, key));
     }
 
     fn sound_alarms(&mut self, now: Instant) -> io::Result<()> {
-        while let Some(&(due, key)) = self.alarms.first() {
-            if due > now {
-                break;
-            }
+        while let Some((_, key)) = self.alarms.first().copied().filter(|(due, _)| *due <= now) {
             self.alarms.pop_first();
-            let served = &mut self.connections[key];
-            served.alarm = None;
-            served.connection.handle_timeout(now);
-            match served.connection.step() {
-                Step::Done(outcome) => self.remove(key, outcome)?,
-                _ => self.set_alarm(key),
-            }
+            self.connections[key].alarm = None;
+            self.serve(key, now)?;
         }
         Ok(())
     }
@@ -327,8 +318,8 @@ impl EventLoop {
             self.store.registry.release(lease, outcome.is_ok());
         }
         if outcome.is_ok() {
-            // Disarmed: dropping it is an orderly end. It cannot fail on a socket that is open.
-            sockopt::set_socket_linger(&stream, None).ok();
+            // Dropping it is an orderly end. This cannot fail on a socket that is open.
+            tcp::disarm(&stream).ok();
         }
         drop(stream);
         self.outcomes.send(outcome).ok(); // nobody may want to know
@@ -336,14 +327,15 @@ impl EventLoop {
     }
 }
 
-enum Progress {
-    Some,
-    Done(Result<u64, Error>),
-}
-
 impl Served {
     /// Does what the core asks, once, and tells it what happened. All of the protocol is here.
-    fn step(&mut self, store: &mut Store, buffer: &mut [u8], now: Instant) -> io::Result<Progress> {
+    fn step(
+        &mut self,
+        store: &mut Store,
+        limit: u64,
+        buffer: &mut [u8],
+        now: Instant,
+    ) -> io::Result<()> {
         let Self { connection, stream, object, lease, .. } = self;
         match connection.step() {
             // Not a byte more than `max`: what follows the start packet then still is in the
@@ -352,7 +344,7 @@ impl Served {
                 0 => connection.end_of_stream(),
                 n => _ = connection.feed(&buffer[..n]),
             },
-            Step::Decide(packet) => match store.registry.claim(&packet, now) {
+            Step::Decide(packet) => match store.registry.claim(&packet, limit, now) {
                 Ok(claim) => {
                     let Claim { handler, limit, lease: claimed } = claim;
                     *lease = Some(claimed);
@@ -381,11 +373,19 @@ impl Served {
                 }
             }
             Step::Send { max } => match object.rest(connection.moved(), max) {
-                [] => connection.end_of_object(),
+                [] => connection.offer(0, true),
                 rest => {
                     let n = stream.write(rest)?;
                     connection.advance(n);
                 }
+            },
+            Step::Offer { max } => {
+                let left = object.rest(connection.moved(), usize::MAX).len();
+                connection.offer(left.min(max), left <= max);
+            }
+            Step::Peek => match socket::has_ended(&*stream)? {
+                true => connection.end_of_stream(),
+                false => connection.still_open(),
             },
             // A commit that takes long, such as one of a file, belongs to another thread: leave the
             // socket unarmed until that thread has called `Poller::notify`. No timer runs meanwhile.
@@ -393,26 +393,17 @@ impl Served {
                 store.newest = object.take();
                 connection.commit();
             }
-            Step::Shutdown => match object.rest(connection.moved(), usize::MAX) {
-                // Who has closed before our end has not taken the object: that is no receipt.
-                [] if connection.side() == Some(Side::Sender) && has_ended(&*stream)? => {
-                    connection.end_of_stream();
-                }
-                [] => {
-                    stream.shutdown(Shutdown::Write)?;
-                    connection.shut_down();
-                }
-                // A declared size has been sent, and the object is longer: an end now would pass
-                // a part of it for the whole.
-                more => connection.advance(more.len()),
-            },
-            Step::AwaitEnd => match stream.read(&mut buffer[..1])? {
+            Step::Shutdown => {
+                stream.shutdown(Shutdown::Write)?;
+                connection.shut_down();
+            }
+            Step::AwaitEnd => match stream.read(buffer)? {
                 0 => connection.end_of_stream(),
                 n => connection.advance(n),
             },
-            Step::Done(outcome) => return Ok(Progress::Done(outcome)),
+            Step::Done(_) => {}
         }
-        Ok(Progress::Some)
+        Ok(())
     }
 }
 
@@ -437,16 +428,6 @@ impl Object {
             Self::Outgoing(object) => object,
             Self::Undecided => Arc::default(),
         }
-    }
-}
-
-/// Whether the peer has shut down its write half, and nothing is left to read before that.
-fn has_ended(socket: impl AsFd) -> io::Result<bool> {
-    match net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
-        Ok((read, _)) => Ok(read == 0),
-        Err(Errno::AGAIN) => Ok(false),
-        // A reset is told once. Who drops it here takes the end behind it for an orderly one.
-        Err(errno) => Err(errno.into()),
     }
 }
 

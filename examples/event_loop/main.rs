@@ -12,6 +12,9 @@
 
 mod crowd;
 mod driver;
+#[cfg(test)]
+#[path = "../driver_tests.rs"]
+mod tests;
 
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
@@ -87,7 +90,8 @@ fn register(server: &mut EventLoop) -> Result<(), AlreadyRegistered> {
     let now = server.now();
     let registry = &mut server.store().registry;
     registry.add(Entry::any_size(StartPacket::put(KEY), LIMIT), Direction::Put, now)?;
-    registry.add(Entry::any_size(StartPacket::get(KEY), u64::MAX), Direction::Get, now)
+    registry.add(Entry::any_size(StartPacket::get(KEY), u64::MAX), Direction::Get, now)?;
+    Ok(())
 }
 
 /// One transfer, by a loop that has nothing else to do.

@@ -323,7 +323,7 @@ impl Sender {
                 n => bytes = &bytes[n..],
             }
         }
-        rest.is_sent();
+        rest.mark_sent();
         self.finish().await
     }
 
@@ -371,7 +371,7 @@ impl Sender {
                 Err(error) => return Err(rest.source_failed(error)),
             }
         }
-        rest.is_sent();
+        rest.mark_sent();
         self.finish().await
     }
 
@@ -401,7 +401,7 @@ impl Sender {
                 Err(error) => return Err(rest.source_failed(error)),
             }
         }
-        rest.is_sent();
+        rest.mark_sent();
         self.finish().await
     }
 
@@ -429,7 +429,7 @@ impl Sender {
 struct Rest<'a>(&'a mut Sender);
 
 impl Rest<'_> {
-    fn is_sent(self) {
+    fn mark_sent(self) {
         mem::forget(self);
     }
 

@@ -281,7 +281,7 @@ impl Sender {
                 n => bytes = &bytes[n..],
             }
         }
-        rest.is_sent();
+        rest.mark_sent();
         self.finish()
     }
 
@@ -316,7 +316,7 @@ impl Sender {
         drop(first); // nobody holds a buffer for what follows
         while rest.0.driver.run(Want::SendFile(file))? > 0 {}
         rest.copy(&mut file)?;
-        rest.is_sent();
+        rest.mark_sent();
         self.finish()
     }
 
@@ -336,7 +336,7 @@ impl Sender {
         let mut rest = Rest(self);
         rest.0.flush()?;
         rest.copy(&mut reader)?;
-        rest.is_sent();
+        rest.mark_sent();
         self.finish()
     }
 
@@ -362,7 +362,7 @@ impl Sender {
 struct Rest<'a>(&'a mut Sender);
 
 impl Rest<'_> {
-    fn is_sent(self) {
+    fn mark_sent(self) {
         mem::forget(self);
     }
 

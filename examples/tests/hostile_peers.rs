@@ -1,0 +1,114 @@
+//! The servers among the examples, started as programs, against clients that do it wrong.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader, Lines};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use dataserver_examples::peers::{self, Offered, check};
+use dataserver_std::core::{Error as Cause, Timer};
+use dataserver_std::{Client, Key, StartPacket};
+
+const SIZE: usize = 300_000;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+#[test]
+fn server_succeeds_with_no_broken_client() -> Result {
+    let key = Key::from_name("start");
+    let mut server = Program::start("server", &[])?;
+    server.meets_broken_clients(StartPacket::put(key), StartPacket::get(key), 64 << 20)
+}
+
+#[test]
+fn dataserver_succeeds_with_no_broken_client() -> Result {
+    let directory = tempfile::tempdir()?;
+    let [stored, sent] = ["stored", "sent"].map(|name| directory.path().join(name));
+    fs::write(&sent, peers::object(SIZE))?;
+    let (put, get) = (format!("up={}", stored.display()), format!("down={}", sent.display()));
+    let options = ["serve", "--put", &put, "--get", &get, "--max-size", "1000000"];
+    let mut server = Program::start("dataserver", &options)?;
+    let packets = ["up", "down"].map(Key::from_name);
+    server.meets_broken_clients(
+        StartPacket::put(packets[0]),
+        StartPacket::get(packets[1]),
+        1_000_000,
+    )?;
+    check("what is stored", &fs::read(stored)?, &peers::object(SIZE))?; // and nothing of what failed
+    check("files", &fs::read_dir(directory.path())?.count(), &2)?;
+    Ok(())
+}
+
+/// A server, which tells on its standard error how each connection has ended.
+struct Program {
+    child: Child,
+    address: SocketAddr,
+    report: Lines<BufReader<ChildStderr>>,
+}
+
+impl Program {
+    fn start(name: &str, options: &[&str]) -> Result<Self> {
+        let mut child = Command::new(example(name)?)
+            .args(options)
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let line =
+            BufReader::new(stdout.ok_or("no pipe")?).lines().next().ok_or("no address")??;
+        let address = line.trim_start_matches("listening on ").parse()?;
+        let report = BufReader::new(stderr.ok_or("no pipe")?).lines();
+        Ok(Self { child, address, report })
+    }
+
+    /// How the next connection has ended: `Err` with the line of one that failed.
+    fn outcome(&mut self) -> Result<std::result::Result<u64, String>> {
+        loop {
+            let line = self.report.next().ok_or("the server has ended")??;
+            if line.contains(": into ") || line.contains(": from ") {
+                continue; // what it says of its options
+            }
+            let receipt = line.trim_end_matches(", confirmed").trim_end_matches(" bytes");
+            let bytes = receipt.rsplit(": ").next().and_then(|bytes| bytes.parse().ok());
+            return Ok(bytes.ok_or(line));
+        }
+    }
+
+    fn meets_broken_clients(&mut self, put: StartPacket, get: StartPacket, limit: u64) -> Result {
+        let address = self.address;
+        let offered = Offered { put, get, size: SIZE as u64, limit };
+        for broken in offered.broken_clients()? {
+            if broken.outcome == Cause::TimedOut(Timer::End) {
+                continue; // it takes a minute
+            }
+            // Something to be got; and the server still does its work.
+            Client::new(address).put(put)?.send(&peers::object(SIZE))?;
+            check("a put", &self.outcome()?, &Ok(SIZE as u64))?;
+            let error = broken.visit(address, || self.outcome())?;
+            println!("{}: {error}", broken.what);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Where `cargo test` has put this example: beside the directory of this test.
+fn example(name: &str) -> Result<PathBuf> {
+    let test = env::current_exe()?;
+    let target = test.ancestors().nth(2).ok_or("the test has no directory")?;
+    let path = target.join("examples").join(name);
+    if !path.exists() {
+        return Err(format!("{}: run `cargo build --examples` first", path.display()).into());
+    }
+    Ok(path)
+}
