@@ -9,6 +9,7 @@ use std::time::Duration;
 const REPORT: Key = Key::from_name("report");
 
 /// Runs a connection to its end. The object is read from `object`, or stored there.
+#[allow(clippy::unit_arg, reason = "each arm is what was done, and a report of it")]
 pub fn drive(
     mut connection: Connection,
     mut stream: TcpStream,

@@ -1,6 +1,6 @@
 //! The driver of the core's crate page, that very file, against peers that misbehave.
 
-#[allow(dead_code, reason = "its `main` is not called here")]
+#[allow(dead_code, unreachable_pub, reason = "it is a program of its own")]
 #[path = "../../../core/examples/blocking.rs"]
 mod blocking;
 
