@@ -450,7 +450,7 @@ impl Lawful {
         if timeout == Duration::MAX {
             return None;
         }
-        let retry = since.saturating_add(timeout / 8 * (self.retries + 1));
+        let retry = since.saturating_add((timeout / 8).saturating_mul(self.retries + 1));
         Some(match (self.writes(), self.retries) {
             (true, ..10) => (retry, Next::Retries),
             (true, _) => (retry, Next::Fails(timer)),

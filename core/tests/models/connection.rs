@@ -461,7 +461,7 @@ impl Model {
         if timeout == Duration::MAX {
             return None;
         }
-        let retry = timeout / 8 * (self.retries + 1);
+        let retry = (timeout / 8).saturating_mul(self.retries + 1);
         let (after, next) = match (self.writes(), self.retries) {
             (true, ..10) => (retry, Next::Retries),
             (true, _) => (retry, Next::Fails(timer)),
