@@ -1,5 +1,5 @@
-//! The client of the original's pair of examples: puts some messages under the name `start`, comes
-//! back for them, and prints them as they arrive.
+//! The client of the original's pair of examples: puts some messages under the name `start`, gets them
+//! back, and prints them as they arrive.
 //!
 //! ```text
 //! cargo run --release --example server
@@ -10,15 +10,15 @@ use std::error;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 
-use dataserver_std::{Client, Key, StartPacket};
-use lexopt::ValueExt;
+use dataserver_examples::address_option;
+use dataserver_std::{Client, Key};
 
 const KEY: Key = Key::from_name("start");
 
-/// What the original writes at a time. The server cannot see it: the wire has no chunks.
+/// The size of the original's writes. The server cannot see it: chunks leave no mark on the wire.
 const CHUNK: usize = 21;
 
-/// What the original sends ahead of its messages, as it spells it.
+/// What the original sends before its messages, in its spelling.
 const TITLE: &str = "write using read write by chanks";
 
 fn main() -> ExitCode {
@@ -32,20 +32,20 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn error::Error>> {
-    let client = Client::new(connect_address()?);
+    let client = Client::new(address_option("--connect", "localhost:8089")?)?;
     let mut out = io::stdout();
 
     let messages = (0..10).map(|i| format!("Hello, server - 4-{i}!")).chain(["Bye!".to_owned()]);
     let messages = messages.collect::<String>();
-    let mut object = client.put(StartPacket::put(KEY))?;
+    let mut object = client.put(KEY)?;
     object.write_all(TITLE.as_bytes())?;
     for chunk in messages.as_bytes().chunks(CHUNK) {
         object.write_all(chunk)?;
     }
-    let receipt = object.finish()?; // the server has it all, so that it is there to be read back
+    let receipt = object.finish()?; // the server has stored the object
     writeln!(out, "sent {} bytes", receipt.bytes)?;
 
-    let mut object = client.get(StartPacket::get(KEY))?;
+    let mut object = client.get(KEY)?;
     let mut got = Vec::new();
     let mut chunk = [0; CHUNK];
     loop {
@@ -58,19 +58,7 @@ fn run() -> Result<(), Box<dyn error::Error>> {
     }
     object.commit()?;
     if got != [TITLE, &messages].concat().as_bytes() {
-        return Err("what came back is not what was sent".into());
+        return Err("the bytes of the get differ from those of the put".into());
     }
     Ok(())
-}
-
-fn connect_address() -> Result<String, lexopt::Error> {
-    let mut parser = lexopt::Parser::from_env();
-    let mut address = "localhost:8089".to_owned();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            lexopt::Arg::Long("connect") => address = parser.value()?.string()?,
-            other => return Err(other.unexpected()),
-        }
-    }
-    Ok(address)
 }

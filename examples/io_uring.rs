@@ -1,21 +1,21 @@
-//! The core in a completion-based loop: io_uring, through compio, and no unsafe code.
+//! The core with completions: io_uring, through compio, without unsafe code.
 //!
 //! ```text
-//! cargo run --release --example io_uring
+//! cargo run --release --features io_uring --example io_uring
 //! ```
 //!
-//! Elsewhere a loop asks whether a socket is ready, and then reads into whatever buffer it likes.
-//! Here it hands the kernel an operation *and its buffer*, and has the buffer back when that is
-//! done. The core does not notice: it never sees a buffer. A turn of the loop is:
+//! A readiness loop reads into any buffer when a socket is ready. A completion loop gives the kernel an
+//! operation and its buffer, and gets the buffer back when the operation is complete. The core works with
+//! both, since it never sees a buffer. One turn of the loop:
 //!
-//! 1. ask [`step`](Connection::step), which borrows the connection, and copy what it says;
-//! 2. give the kernel the operation, with a buffer that it owns meanwhile;
-//! 3. wait for its completion; at the deadline cancel it, and wait for its completion;
-//! 4. take the buffer back, and report what happened: bytes, or that the stream was not ready.
+//! 1. ask [`step`](Connection::step), which borrows the connection, and copy its contents;
+//! 2. submit the operation, with a buffer that it owns;
+//! 3. wait for its completion; at the deadline, cancel it and wait for its completion;
+//! 4. take the buffer back, and report the bytes that moved, or that the stream was not ready.
 //!
-//! There is one operation under way at most, so the step cannot change between 1 and 4. An operation
-//! that was cancelled has still told what it moved, so nothing is lost, and it can be given to the
-//! kernel again: which tries it at once, as the core asks at a deadline.
+//! At most one operation is submitted, so the step does not change between 1 and 4. A canceled operation
+//! still reports the bytes that it has moved. It can be submitted again, and the kernel then tries it at
+//! once, as the core requires at a deadline.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -40,15 +40,15 @@ use compio::io::{AsyncRead, AsyncWrite};
 use compio::net::{TcpListener, TcpStream};
 use compio::runtime::{self, Runtime, spawn};
 use compio::time;
-use dataserver_adapter::{socket, tcp};
+use dataserver_common::{socket, tcp};
 use dataserver_core::{Config, Connection, Direction, Instant, Refusal, StartPacket, Step};
 use dataserver_examples::peers::{self, KEY, LIMIT, Outcome};
 use io_uring::opcode::AsyncCancel2;
 use io_uring::types::{CancelBuilder, Fd};
 
-/// One connection, its stream, and the object that it is about.
+/// One connection, its stream and its object.
 ///
-/// However it is dropped, the stream is reset unless all is done.
+/// If it is dropped before its end, the connection is reset.
 struct Transfer<'a> {
     connection: Connection,
     stream: TcpStream,
@@ -79,41 +79,41 @@ impl<'a> Transfer<'a> {
         Ok(Self { connection, stream, outgoing, incoming: Vec::new(), store, epoch })
     }
 
-    /// Does all that the core asks, to the end.
+    /// Drives the connection to its end.
     async fn drive(mut self) -> io::Result<Outcome> {
         loop {
             if let Step::Done(outcome) = self.connection.step() {
                 if outcome.is_ok() {
-                    tcp::disarm(&self.stream)?; // dropped in order, from here on
+                    tcp::disarm(&self.stream)?; // dropping it is now a graceful close
                 }
-                // The kernel has no operation of it any more: to drop the stream closes it at once.
+                // No operation is submitted, so dropping the stream closes it at once.
                 return Ok(outcome);
             }
             let submitted = self.now();
             match self.step(submitted).await {
                 Ok(()) => self.connection.handle_timeout(self.now()),
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => self.connection.would_block(submitted),
+                    io::ErrorKind::WouldBlock => self.connection.handle_blocked(submitted),
                     io::ErrorKind::Interrupted => {}
-                    _ => self.connection.reset(),
+                    _ => self.connection.handle_reset(),
                 },
             }
         }
     }
 
-    /// One step, or one try at it. Each operation owns its buffer until it is done.
+    /// Does one step, or tries it. Each operation owns its buffer until it is complete.
     async fn step(&mut self, now: Instant) -> io::Result<()> {
         let deadline = self.connection.deadline(now);
         let Self { connection, stream, outgoing, incoming, store, .. } = self;
-        let left = deadline.map_or(FOR_EVER, |due| due.saturating_since(now).min(FOR_EVER));
+        let left = deadline.map_or(MAX_WAIT, |due| due.saturating_since(now).min(MAX_WAIT));
         let limit = Limit { left, socket: stream.as_raw_fd() };
         match connection.step() {
             Step::Read { max } => {
                 let packet = Vec::with_capacity(StartPacket::LEN);
                 let BufResult(read, packet) = limit.on(stream.read(packet.slice(..max))).await;
                 match read? {
-                    0 => connection.end_of_stream(),
-                    _ => _ = connection.feed(&packet),
+                    0 => connection.handle_end_of_stream(),
+                    _ => _ = connection.handle_read(&packet),
                 }
             }
             Step::Decide(packet) => match (packet.key(), packet.direction()) {
@@ -121,34 +121,34 @@ impl<'a> Transfer<'a> {
                     if direction == Direction::Get {
                         *outgoing = store.newest.borrow().clone();
                     }
-                    connection.accept(LIMIT);
+                    connection.accept(Some(LIMIT));
                 }
                 _ => connection.refuse(Refusal::NotRegistered),
             },
-            // Two buffers, and one operation: the start packet must not leave in pieces.
+            // One operation with two buffers: the start packet should leave in one piece.
             Step::Write { bytes, payload } => {
                 let payload = rest(outgoing, 0, payload);
                 let slices = [Bytes::copy_from_slice(bytes), payload];
                 let BufResult(written, _) = limit.on(stream.write_vectored(slices)).await;
-                connection.advance(written?);
+                connection.handle_moved(written?);
             }
-            // The kernel writes into the spare room of the object itself: it owns it meanwhile.
+            // The kernel reads into the spare capacity of the object, which the operation owns until then.
             Step::Receive { max } => {
-                let (start, room) = (incoming.len(), max.min(READ));
+                let (start, room) = (incoming.len(), max.min(MAX_READ));
                 incoming.reserve(room);
                 let object = mem::take(incoming).slice(start..start + room);
                 let BufResult(read, object) = limit.on(stream.read(object)).await;
                 *incoming = object.into_inner();
                 match read? {
-                    0 => connection.end_of_stream(),
-                    n => connection.advance(n),
+                    0 => connection.handle_end_of_stream(),
+                    n => connection.handle_moved(n),
                 }
             }
             Step::Send { max } => match rest(outgoing, connection.moved(), max) {
                 piece if piece.is_empty() => connection.offer(0, true),
                 piece => {
                     let BufResult(written, _) = limit.on(stream.write(piece)).await;
-                    connection.advance(written?);
+                    connection.handle_moved(written?);
                 }
             },
             Step::Offer { max } => {
@@ -156,22 +156,22 @@ impl<'a> Transfer<'a> {
                 connection.offer(left.min(max), left <= max);
             }
             Step::Peek => match socket::has_ended(&*stream)? {
-                true => connection.end_of_stream(),
-                false => connection.still_open(),
+                true => connection.handle_end_of_stream(),
+                false => connection.handle_still_open(),
             },
             Step::Commit => {
                 *store.newest.borrow_mut() = mem::take(incoming).into();
-                connection.commit();
+                connection.committed();
             }
             Step::Shutdown => {
                 stream.shutdown().await?; // of the write half only
-                connection.shut_down();
+                connection.handle_shutdown();
             }
             Step::AwaitEnd => {
                 let BufResult(read, _) = limit.on(stream.read([0])).await;
                 match read? {
-                    0 => connection.end_of_stream(),
-                    n => connection.advance(n),
+                    0 => connection.handle_end_of_stream(),
+                    n => connection.handle_moved(n),
                 }
             }
             Step::Done(_) => {}
@@ -179,23 +179,23 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// The time as the core takes it: since this connection began.
+    /// The time for the core: since this connection began.
     fn now(&self) -> Instant {
         Instant::new(self.epoch.elapsed())
     }
 }
 
-/// How long the operation of a socket may take.
+/// How long an operation on a socket may take.
 struct Limit {
     left: Duration,
     socket: RawFd,
 }
 
 impl Limit {
-    /// Awaits the operation, and cancels it when its time is over: then it fails with `WouldBlock`. If no
-    /// time is left, the kernel still tries it once.
+    /// Awaits the operation. When its time is over, cancels it, and it fails with `WouldBlock`. Even if no
+    /// time is left, the kernel tries it once.
     ///
-    /// The operation is awaited in any case. If it were dropped, nobody would know what it has moved.
+    /// The operation is always awaited. If it were dropped, the bytes that it moved would be unknown.
     async fn on<B>(
         &self,
         operation: impl Future<Output = BufResult<usize, B>>,
@@ -204,27 +204,29 @@ impl Limit {
         if let Some(done) = within(self.left, operation.as_mut()).await {
             return done;
         }
-        let mut cancelled = false;
+        let mut canceled = false;
         loop {
-            cancelled |= runtime::submit(Cancel(self.socket)).await.0.is_ok();
-            if let Some(BufResult(done, buffer)) = within(MOMENT, operation.as_mut()).await {
+            canceled |= runtime::submit(Cancel(self.socket)).await.0.is_ok();
+            if let Some(BufResult(done, buffer)) =
+                within(CANCEL_AGAIN_AFTER, operation.as_mut()).await
+            {
                 let done = done.map_err(|error| match error.kind() {
-                    _ if cancelled => io::ErrorKind::WouldBlock.into(),
-                    // The attempt of a thread of the kernel was cancelled.
+                    _ if canceled => io::ErrorKind::WouldBlock.into(),
+                    // A kernel thread was in an attempt, which was canceled.
                     io::ErrorKind::Interrupted => io::ErrorKind::WouldBlock.into(),
                     _ => error,
                 });
                 return BufResult(done, buffer);
             }
-            // The kernel was in the middle of an attempt, and did not find the operation.
+            // The kernel was in an attempt, and did not find the operation.
         }
     }
 }
 
-/// Awaits this for so long.
+/// Awaits the operation for at most this long.
 async fn within<F: Future>(left: Duration, mut operation: Pin<&mut F>) -> Option<F::Output> {
     let mut alarm = pin!(time::sleep(left));
-    // The operation first: the kernel does not have it before it is polled.
+    // The operation first: it is submitted when it is polled.
     poll_fn(|cx| match operation.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => alarm.as_mut().poll(cx).map(|()| None),
@@ -232,10 +234,10 @@ async fn within<F: Future>(left: Duration, mut operation: Pin<&mut F>) -> Option
     .await
 }
 
-/// How long an operation may take that was cancelled.
-const MOMENT: Duration = Duration::from_millis(10);
+/// How long to wait for the completion of a canceled operation before canceling it again.
+const CANCEL_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// Cancels the operation that waits for this socket, or fails if none does. Needs Linux 5.19.
+/// Cancels the operation on this socket, or fails if there is none. Needs Linux 5.19.
 struct Cancel(RawFd);
 
 impl OpCode for Cancel {
@@ -244,21 +246,21 @@ impl OpCode for Cancel {
     }
 }
 
-/// Longer than anyone waits, and within what the clock can hold.
-const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
+/// The longest wait, within the range of the clock.
+const MAX_WAIT: Duration = Duration::from_secs(365 * 86_400);
 
-/// How much room there is made for one read.
-const READ: usize = 64 * 1024;
+/// The most bytes of one read.
+const MAX_READ: usize = 64 * 1024;
 
-/// At most `max` bytes of what is behind the first `sent`; it shares them, and copies nothing.
+/// At most `max` bytes after the first `sent`, without a copy.
 fn rest(outgoing: &Bytes, sent: u64, max: usize) -> Bytes {
-    let start = outgoing.len().min(sent as usize); // it is in memory, and so is this
+    let start = outgoing.len().min(sent as usize); // it is in memory, so it fits
     let end = outgoing.len().min(start.saturating_add(max));
     outgoing.slice(start..end)
 }
 
-/// The application: it takes any object, and returns the newest. All on one thread, as io_uring
-/// likes it.
+/// The application: it accepts any object, and a get returns the newest. All connections are on one
+/// thread, as usual with io_uring.
 #[derive(Default)]
 struct Store {
     newest: RefCell<Bytes>,
@@ -297,7 +299,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     peers::receive(transfer)
 }
 
-/// A server in a thread of its own.
+/// A server in another thread.
 fn start(config: Config) -> Result<(SocketAddr, mpsc::Receiver<Outcome>), Box<dyn Error>> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;

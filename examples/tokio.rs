@@ -1,7 +1,7 @@
-//! The core in tokio, without an adapter: [`Transfer`] is all of it, for both roles.
+//! The core on tokio, without an adapter: [`Transfer`] is the driver of both roles.
 //!
 //! ```text
-//! cargo run --release --example tokio
+//! cargo run --release --features tokio --example tokio
 //! ```
 
 use std::error::Error;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use dataserver_adapter::{socket, tcp};
+use dataserver_common::{socket, tcp};
 use dataserver_core::{Config, Connection, Direction, Instant, Refusal, StartPacket, Step};
 use dataserver_examples::peers::{self, KEY, LIMIT, Outcome};
 use tokio::io::Interest;
@@ -21,7 +21,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::task::coop;
 use tokio::time::{self, Instant as TokioInstant};
 
-/// One connection, and the object that it is about.
+/// One connection and its object.
 struct Transfer<'a> {
     connection: Connection,
     outgoing: Arc<[u8]>,
@@ -43,26 +43,27 @@ impl<'a> Transfer<'a> {
         Self { connection, outgoing, incoming: Vec::new(), store, epoch: TokioInstant::now() }
     }
 
-    /// Does all that the core asks, to the end.
+    /// Drives the connection to its end.
     ///
-    /// However this is dropped, also in the middle, the stream is reset unless all is done.
+    /// # Cancel safety
+    /// If this future is dropped, the connection is reset.
     async fn drive(mut self, stream: TcpStream) -> io::Result<Outcome> {
         tcp::arm(&stream)?; // to reset
         tcp::limit_unsent(&stream)?;
         loop {
             if let Step::Done(outcome) = self.connection.step() {
                 if outcome.is_ok() {
-                    tcp::disarm(&stream)?; // dropped in order, from here on
+                    tcp::disarm(&stream)?; // dropping it is now a graceful close
                 }
                 return Ok(outcome);
             }
-            coop::consume_budget().await; // others have their turn, also if the peer is always ready
+            coop::consume_budget().await; // other tasks run, even if the peer is always ready
             let began = self.now();
-            // Also if tokio has not heard that the stream is ready: it can have room long before it
-            // counts as writable.
+            // Even if tokio does not know that the stream is ready: it can have room long before it counts
+            // as writable.
             let tried = match self.step(&stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.connection.would_block(began);
+                    self.connection.handle_blocked(began);
                     self.step_when_ready(&stream, began).await
                 }
                 tried => tried,
@@ -70,36 +71,36 @@ impl<'a> Transfer<'a> {
             match tried {
                 Ok(()) => self.connection.handle_timeout(self.now()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.connection.reset(),
+                Err(_) => self.connection.handle_reset(),
             }
         }
     }
 
-    /// Does the step once the stream is ready; or does nothing, if the deadline comes first.
+    /// Does the step when the stream is ready, or nothing if the deadline comes first.
     async fn step_when_ready(&mut self, stream: &TcpStream, now: Instant) -> io::Result<()> {
         let interest = match self.connection.step() {
             Step::Done(_) => return Ok(()),
             Step::Read { .. } | Step::Receive { .. } | Step::AwaitEnd => Interest::READABLE,
             _ => Interest::WRITABLE,
         };
-        let due = self.connection.deadline(now).map_or(FOR_EVER, Instant::since_epoch);
-        let due = self.epoch + due.min(FOR_EVER);
-        // A step that is not done within `async_io` leaves tokio in the belief that the stream is ready.
+        let due = self.connection.deadline(now).map_or(MAX_WAIT, Instant::since_epoch);
+        let due = self.epoch + due.min(MAX_WAIT);
+        // `async_io` lets tokio clear the readiness of the stream if the step would block.
         let step = stream.async_io(interest, || self.step(stream));
         time::timeout_at(due, step).await.unwrap_or(Ok(()))
     }
 
-    /// Does what the core asks, once, without waiting, and tells it what happened. Nobody but the peer
-    /// can hold it up, since the object is in memory. If it comes from something slower, have its next
-    /// bytes here before the stream is tried.
+    /// Does one step without waiting, and reports what happened. The object is in memory, so only the peer
+    /// can delay it. If an object comes from a slower source, read its next bytes before trying the
+    /// stream.
     fn step(&mut self, stream: &TcpStream) -> io::Result<()> {
         let Self { connection, outgoing, incoming, store, .. } = self;
         match connection.step() {
             Step::Read { max } => {
-                let mut packet = [0; StartPacket::LEN]; // so what follows it stays where it is
+                let mut packet = [0; StartPacket::LEN]; // the object stays in the stream
                 match socket::read(stream, &mut packet[..max])? {
-                    0 => connection.end_of_stream(),
-                    n => _ = connection.feed(&packet[..n]),
+                    0 => connection.handle_end_of_stream(),
+                    n => _ = connection.handle_read(&packet[..n]),
                 }
             }
             Step::Decide(packet) => match (packet.key(), packet.direction()) {
@@ -107,23 +108,23 @@ impl<'a> Transfer<'a> {
                     if direction == Direction::Get {
                         *outgoing = store.newest();
                     }
-                    connection.accept(LIMIT);
+                    connection.accept(Some(LIMIT));
                 }
                 _ => connection.refuse(Refusal::NotRegistered),
             },
             Step::Write { bytes, payload } => {
                 let payload = rest(outgoing, 0, payload);
                 let n = socket::write(stream, &[IoSlice::new(bytes), IoSlice::new(payload)])?;
-                connection.advance(n);
+                connection.handle_moved(n);
             }
-            // A connection that waits has no buffer.
+            // The buffer is on the stack, so a connection that waits has none.
             Step::Receive { max } => {
-                let mut buffer = [0; READ];
-                match socket::read(stream, &mut buffer[..max.min(READ)])? {
-                    0 => connection.end_of_stream(),
+                let mut buffer = [0; MAX_READ];
+                match socket::read(stream, &mut buffer[..max.min(MAX_READ)])? {
+                    0 => connection.handle_end_of_stream(),
                     n => {
                         incoming.extend_from_slice(&buffer[..n]);
-                        connection.advance(n);
+                        connection.handle_moved(n);
                     }
                 }
             }
@@ -131,7 +132,7 @@ impl<'a> Transfer<'a> {
                 [] => connection.offer(0, true),
                 piece => {
                     let n = socket::write(stream, &[IoSlice::new(piece)])?;
-                    connection.advance(n);
+                    connection.handle_moved(n);
                 }
             },
             Step::Offer { max } => {
@@ -139,45 +140,45 @@ impl<'a> Transfer<'a> {
                 connection.offer(left.min(max), left <= max);
             }
             Step::Peek => match socket::has_ended(stream)? {
-                true => connection.end_of_stream(),
-                false => connection.still_open(),
+                true => connection.handle_end_of_stream(),
+                false => connection.handle_still_open(),
             },
             Step::Commit => {
                 store.commit(incoming);
-                connection.commit();
+                connection.committed();
             }
             Step::Shutdown => {
                 socket::shut_down(stream)?;
-                connection.shut_down();
+                connection.handle_shutdown();
             }
             Step::AwaitEnd => match socket::read(stream, &mut [0])? {
-                0 => connection.end_of_stream(),
-                n => connection.advance(n),
+                0 => connection.handle_end_of_stream(),
+                n => connection.handle_moved(n),
             },
             Step::Done(_) => {}
         }
         Ok(())
     }
 
-    /// The time as the core takes it: since this connection began.
+    /// The time for the core: since this connection began.
     fn now(&self) -> Instant {
         Instant::new(self.epoch.elapsed())
     }
 }
 
-/// What tokio's clock can hold.
-const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+/// The longest time that tokio's clock supports.
+const MAX_WAIT: Duration = Duration::from_secs(30 * 365 * 86_400);
 
-/// How much one read may take.
-const READ: usize = 16 * 1024;
+/// The most bytes of one read.
+const MAX_READ: usize = 16 * 1024;
 
-/// At most `max` bytes of what is behind the first `sent`.
+/// At most `max` bytes after the first `sent`.
 fn rest(outgoing: &[u8], sent: u64, max: usize) -> &[u8] {
-    let rest = outgoing.get(sent as usize..).unwrap_or_default(); // it is in memory, and so is this
+    let rest = outgoing.get(sent as usize..).unwrap_or_default(); // it is in memory, so it fits
     &rest[..rest.len().min(max)]
 }
 
-/// The application: it takes any object, and returns the newest.
+/// The application: it accepts any object, and a get returns the newest.
 #[derive(Default)]
 struct Store {
     newest: Mutex<Arc<[u8]>>,
@@ -226,7 +227,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     peers::receive(transfer)
 }
 
-/// A server in a thread of its own.
+/// A server in another thread.
 fn start(config: Config) -> Result<(SocketAddr, mpsc::Receiver<Outcome>), Box<dyn Error>> {
     let runtime = runtime()?;
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
@@ -254,7 +255,7 @@ fn transfer(
     Ok((outcome, store.newest().to_vec()))
 }
 
-/// One thread is enough here; nothing above depends on that.
+/// One thread is enough here. The driver also works on several.
 fn runtime() -> io::Result<Runtime> {
     runtime::Builder::new_current_thread().enable_all().build()
 }

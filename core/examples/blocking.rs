@@ -1,6 +1,6 @@
 //! A put between a client and a server, over blocking sockets.
 
-use dataserver_core::{Config, Connection, Error, Instant, Key, Refusal, StartPacket, Step};
+use dataserver_core::{Cause, Config, Connection, Instant, Key, Refusal, StartPacket, Step};
 use rustix::net::sockopt::set_socket_linger;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ pub fn drive(
     mut stream: TcpStream,
     object: &mut Vec<u8>,
     now: impl Fn() -> Instant,
-) -> io::Result<Result<u64, Error>> {
+) -> io::Result<Result<u64, Cause>> {
     set_socket_linger(&stream, Some(Duration::ZERO))?; // from here on, dropping it is a reset
     let mut buffer = [0; 4096];
     loop {
@@ -29,25 +29,25 @@ pub fn drive(
         let unsent = &object[connection.moved() as usize..]; // if this side is the sender
         let done = match connection.step() {
             Step::Read { max } => stream.read(&mut buffer[..max]).map(|n| match n {
-                0 => connection.end_of_stream(),
-                n => _ = connection.feed(&buffer[..n]),
+                0 => connection.handle_end_of_stream(),
+                n => _ = connection.handle_read(&buffer[..n]),
             }),
-            Step::Decide(packet) if packet.key() == REPORT => Ok(connection.accept(1 << 20)),
+            Step::Decide(packet) if packet.key() == REPORT => Ok(connection.accept(Some(1 << 20))),
             Step::Decide(_) => Ok(connection.refuse(Refusal::NotRegistered)),
-            Step::Write { bytes, .. } => stream.write(bytes).map(|n| connection.advance(n)),
+            Step::Write { bytes, .. } => stream.write(bytes).map(|n| connection.handle_moved(n)),
             Step::Receive { max } => {
                 let max = max.min(buffer.len());
                 stream.read(&mut buffer[..max]).map(|n| match n {
-                    0 => connection.end_of_stream(),
+                    0 => connection.handle_end_of_stream(),
                     n => {
                         object.extend_from_slice(&buffer[..n]);
-                        connection.advance(n);
+                        connection.handle_moved(n);
                     }
                 })
             }
             Step::Send { .. } if unsent.is_empty() => Ok(connection.offer(0, true)),
             Step::Send { max } => {
-                stream.write(&unsent[..unsent.len().min(max)]).map(|n| connection.advance(n))
+                stream.write(&unsent[..unsent.len().min(max)]).map(|n| connection.handle_moved(n))
             }
             Step::Offer { max } => Ok(connection.offer(unsent.len().min(max), unsent.len() <= max)),
             Step::Peek => {
@@ -55,16 +55,18 @@ pub fn drive(
                 let peeked = stream.peek(&mut buffer);
                 stream.set_nonblocking(false)?;
                 match peeked {
-                    Ok(0) => Ok(connection.end_of_stream()),
+                    Ok(0) => Ok(connection.handle_end_of_stream()),
                     Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-                    _ => Ok(connection.still_open()),
+                    _ => Ok(connection.handle_still_open()),
                 }
             }
-            Step::Commit => Ok(connection.commit()), // a file would be synced and renamed first
-            Step::Shutdown => stream.shutdown(Shutdown::Write).map(|()| connection.shut_down()),
+            Step::Commit => Ok(connection.committed()), // a file would be synced and renamed first
+            Step::Shutdown => {
+                stream.shutdown(Shutdown::Write).map(|()| connection.handle_shutdown())
+            }
             Step::AwaitEnd => stream.read(&mut buffer).map(|n| match n {
-                0 => connection.end_of_stream(),
-                n => connection.advance(n), // no bytes are due here: the connection fails
+                0 => connection.handle_end_of_stream(),
+                n => connection.handle_moved(n), // no bytes are due here: the connection fails
             }),
             Step::Done(result) => {
                 if result.is_ok() {
@@ -75,8 +77,8 @@ pub fn drive(
         };
         match done.map_err(|error| error.kind()) {
             Ok(()) | Err(ErrorKind::Interrupted) => {}
-            Err(ErrorKind::WouldBlock) => connection.would_block(began),
-            Err(_) => connection.reset(),
+            Err(ErrorKind::WouldBlock) => connection.handle_blocked(began),
+            Err(_) => connection.handle_reset(),
         }
     }
 }

@@ -1,41 +1,89 @@
-//! One connection, from the start packet to the end, on either side.
+//! One connection, from the start packet to its end, as client or server.
 
 use core::num::NonZeroU32;
 use core::time::Duration;
 
-use crate::error::{Error, LocalError, PeerError, Refusal};
+use crate::error::{Cause, LocalError, PeerError, Refusal};
 use crate::start_packet::{Direction, ObjectSize, StartPacket, StartPacketParser};
 use crate::time::{Instant, Timeouts, Timer};
 use crate::transfer::{Side, Transfer};
 
-/// What this side chooses for its connections. Nothing of it shows on the wire.
+/// The settings of this side for its connections. The peer does not see them.
 ///
 /// ```
 /// use core::num::NonZeroU32;
-/// use dataserver_core::Config;
+/// use dataserver_core::{Config, Timeouts};
 ///
-/// let config = Config { chunk: NonZeroU32::new(21).unwrap(), ..Config::default() };
-/// assert_eq!(config.limit, u64::MAX);
+/// let config = Config::default()
+///     .chunk(NonZeroU32::new(64 * 1024).unwrap())
+///     .max_object_size(1 << 30)
+///     .timeouts(Timeouts::default().idle(None));
+/// assert_eq!(config.max_object_size, Some(1 << 30));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// The most bytes that one step moves. Default [`Transfer::DEFAULT_CHUNK`].
     pub chunk: NonZeroU32,
     /// The largest object that this side receives, in bytes. Default no limit.
-    pub limit: u64,
+    pub max_object_size: Option<u64>,
     /// How long each part may take.
     pub timeouts: Timeouts,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self { chunk: Transfer::DEFAULT_CHUNK, limit: u64::MAX, timeouts: Timeouts::default() }
+impl Config {
+    /// Sets [`chunk`](Self::chunk).
+    ///
+    /// ```
+    /// use core::num::NonZeroU32;
+    /// use dataserver_core::Config;
+    ///
+    /// assert_eq!(Config::default().chunk(NonZeroU32::MIN).chunk.get(), 1);
+    /// ```
+    #[must_use]
+    pub fn chunk(self, chunk: NonZeroU32) -> Self {
+        Self { chunk, ..self }
+    }
+
+    /// Sets [`max_object_size`](Self::max_object_size).
+    ///
+    /// ```
+    /// use dataserver_core::Config;
+    ///
+    /// assert_eq!(Config::default().max_object_size(9).max_object_size, Some(9));
+    /// ```
+    #[must_use]
+    pub fn max_object_size(self, bytes: impl Into<Option<u64>>) -> Self {
+        Self { max_object_size: bytes.into(), ..self }
+    }
+
+    /// Sets [`timeouts`](Self::timeouts).
+    ///
+    /// ```
+    /// use dataserver_core::{Config, Timeouts};
+    ///
+    /// let timeouts = Timeouts::default().start(None);
+    /// assert_eq!(Config::default().timeouts(timeouts).timeouts, timeouts);
+    /// ```
+    #[must_use]
+    pub fn timeouts(self, timeouts: Timeouts) -> Self {
+        Self { timeouts, ..self }
     }
 }
 
-/// What a driver should do next, as [`Connection::step`] says.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            chunk: Transfer::DEFAULT_CHUNK,
+            max_object_size: None,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// What a driver should do next, from [`Connection::step`].
 ///
-/// Exhaustive on purpose: a new step must stop drivers from compiling.
+/// The enum is exhaustive on purpose: a new step must stop drivers from compiling.
 ///
 /// ```
 /// use dataserver_core::{Config, Connection, Instant, Step};
@@ -45,32 +93,34 @@ impl Default for Config {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// Read from the stream and hand it to [`feed`](Connection::feed). Whoever reads at most `max`
-    /// bytes never takes payload; what `feed` leaves is the beginning of what follows.
+    /// Read from the transport, and pass the bytes to [`handle_read`](Connection::handle_read). A driver
+    /// that reads at most `max` bytes never takes bytes of the object.
     Read {
         /// How many bytes of the start packet are missing.
         max: usize,
     },
-    /// Server: [`accept`](Connection::accept) this, or [`refuse`](Connection::refuse) it.
+    /// Server: [`accept`](Connection::accept) this start packet, or [`refuse`](Connection::refuse) it.
     Decide(StartPacket),
-    /// Write `bytes` to the stream, then [`advance`](Connection::advance). The same vectored write
-    /// may carry the beginning of the object behind them, and the same `advance` counts it.
+    /// Write `bytes` to the transport, then [`handle_moved`](Connection::handle_moved). The same vectored
+    /// write may carry the beginning of the object behind them, and the same report counts it.
     Write {
         /// What is left of the start packet.
         bytes: &'a [u8],
         /// How many bytes of the object may follow in the same write; 0 for a get.
         payload: usize,
     },
-    /// Move bytes from the stream to the application, then [`advance`](Connection::advance); or the
-    /// stream is at its end: [`end_of_stream`](Connection::end_of_stream).
+    /// Move bytes from the transport to the application, then
+    /// [`handle_moved`](Connection::handle_moved). At the end of the stream:
+    /// [`handle_end_of_stream`](Connection::handle_end_of_stream).
     Receive {
         /// The most bytes to move: at least 1, at most the chunk.
         max: usize,
     },
-    /// Move bytes from the application to the stream, then [`advance`](Connection::advance). If the
-    /// application has no more, the object ends here: [`offer(0, true)`](Connection::offer).
+    /// Move bytes from the application to the transport, then
+    /// [`handle_moved`](Connection::handle_moved). If the application has no more, the object ends here:
+    /// [`offer(0, true)`](Connection::offer).
     ///
-    /// Bytes that the peer sends during this step stay in the stream. A later step reads them.
+    /// Bytes that the peer sends during this step stay in the transport. A later step reads them.
     Send {
         /// The most bytes to move: at least 1, at most the chunk.
         max: usize,
@@ -86,26 +136,27 @@ pub enum Step<'a> {
         max: usize,
     },
     /// Sender: look, without waiting, whether the peer has ended the stream already. If it has, it
-    /// closed before it could commit: [`end_of_stream`](Connection::end_of_stream). If not, or if
-    /// this stream cannot tell: [`still_open`](Connection::still_open).
+    /// closed before it could commit: [`handle_end_of_stream`](Connection::handle_end_of_stream). If not,
+    /// or if the transport cannot tell: [`handle_still_open`](Connection::handle_still_open).
     ///
-    /// A driver may peek, or read: bytes that it took are reported to
-    /// [`advance`](Connection::advance), and are the peer's error.
+    /// A driver may peek or read. Bytes that it has read are an error of the peer: report them to
+    /// [`handle_moved`](Connection::handle_moved).
     Peek,
-    /// Receiver: the object is whole. Make it durable, then [`commit`](Connection::commit).
+    /// Receiver: the object is complete. Make it durable, then [`committed`](Connection::committed).
     Commit,
-    /// Shut down the write half, then [`shut_down`](Connection::shut_down). At a sender this ends the
-    /// object. At a receiver it is the receipt.
+    /// Shut down the write half, then [`handle_shutdown`](Connection::handle_shutdown). This ends the
+    /// object of a sender, and is the receipt of a receiver.
     Shutdown,
-    /// Read from the stream: it should be at its end ([`end_of_stream`](Connection::end_of_stream)).
-    /// If bytes come instead, drop them and report how many to [`advance`](Connection::advance).
+    /// Read until the end of the stream, which is due:
+    /// [`handle_end_of_stream`](Connection::handle_end_of_stream). If bytes come instead, drop them, and
+    /// report how many to [`handle_moved`](Connection::handle_moved).
     AwaitEnd,
-    /// The end, and the size of the object. `Ok`: close in an orderly way. `Err`: reset the stream.
-    Done(Result<u64, Error>),
+    /// The end. `Ok` has the size of the object: close gracefully. `Err`: close abortively.
+    Done(Result<u64, Cause>),
 }
 
 impl Step<'_> {
-    /// The name of the step, without what it holds.
+    /// The name of the step, without its fields.
     const fn name(&self) -> &'static str {
         match self {
             Self::Read { .. } => "Read",
@@ -123,43 +174,45 @@ impl Step<'_> {
     }
 }
 
-/// One connection: the start packet, then one object in one direction, then how it ended.
+/// One connection: the start packet, then one object in one direction, then the receipt.
 ///
-/// Ask [`step`](Self::step) what to do, do it, report what happened, and ask again; the
-/// [crate page](crate) has the whole loop. By purpose:
+/// Ask [`step`](Self::step) what to do, do it, report what happened, and ask again. The
+/// [crate page](crate) has the whole loop. Reports on the transport and on time are named `handle_*`;
+/// the others are what the application decided or did. The methods by purpose:
 ///
 /// - begin: [`server`](Self::server), [`client`](Self::client);
 /// - ask: [`step`](Self::step), [`deadline`](Self::deadline), [`packet`](Self::packet),
 ///   [`side`](Self::side), [`moved`](Self::moved);
-/// - report on the stream: [`feed`](Self::feed), [`advance`](Self::advance),
-///   [`would_block`](Self::would_block), [`end_of_stream`](Self::end_of_stream),
-///   [`still_open`](Self::still_open), [`shut_down`](Self::shut_down), [`reset`](Self::reset);
-/// - report on the application: [`accept`](Self::accept), [`refuse`](Self::refuse),
-///   [`offer`](Self::offer), [`commit`](Self::commit), [`abort`](Self::abort);
+/// - report on the transport: [`handle_read`](Self::handle_read), [`handle_moved`](Self::handle_moved),
+///   [`handle_blocked`](Self::handle_blocked), [`handle_end_of_stream`](Self::handle_end_of_stream),
+///   [`handle_still_open`](Self::handle_still_open), [`handle_shutdown`](Self::handle_shutdown),
+///   [`handle_reset`](Self::handle_reset);
+/// - report on the application: [`declare`](Self::declare), [`accept`](Self::accept),
+///   [`refuse`](Self::refuse), [`offer`](Self::offer), [`committed`](Self::committed), [`abort`](Self::abort);
 /// - report on time: [`handle_timeout`](Self::handle_timeout).
 ///
-/// A report that the step did not ask for changes nothing but that the connection fails with
-/// [`LocalError::Misuse`]. After [`Step::Done`] nothing changes at all: the first error wins.
+/// A report that the step did not ask for fails the connection with [`LocalError::Misuse`]. After
+/// [`Step::Done`] nothing changes: the first error stays.
 ///
 /// ```
 /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
 ///
-/// // A client sends three bytes and is told that they have arrived.
+/// // A client sends three bytes and gets its receipt.
 /// let packet = StartPacket::put(Key::from_name("start")).with_size(3)?;
 /// let mut client = Connection::client(Config::default(), packet, Instant::default());
 ///
 /// assert_eq!(client.step(), Step::Write { bytes: packet.as_bytes(), payload: 3 });
-/// client.advance(25);
+/// client.handle_moved(25);
 /// assert_eq!(client.step(), Step::Send { max: 3 });
-/// client.advance(3);
+/// client.handle_moved(3);
 /// assert_eq!(client.step(), Step::Offer { max: 4 << 20 });
 /// client.offer(0, true); // the application has no more
 /// assert_eq!(client.step(), Step::Peek);
-/// client.still_open(); // the peer has not closed early
+/// client.handle_still_open(); // the peer has not closed early
 /// assert_eq!(client.step(), Step::Shutdown);
-/// client.shut_down();
+/// client.handle_shutdown();
 /// assert_eq!(client.step(), Step::AwaitEnd);
-/// client.end_of_stream();
+/// client.handle_end_of_stream();
 /// assert_eq!(client.step(), Step::Done(Ok(3)));
 /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
 /// ```
@@ -168,16 +221,16 @@ pub struct Connection {
     state: State,
     packet: Option<StartPacket>,
     transfer: Transfer,
-    /// When the stream is to be tried again, while the driver waits for the peer.
+    /// When to try the transport again, while the driver waits for the peer.
     retry: Option<Instant>,
-    /// How many tries are left then. With the last, the wait ends.
+    /// How many tries are left then. The wait ends with the last one.
     tries: u8,
-    transfer_deadline: Instant,
+    total_deadline: Instant,
     idle: Duration,
-    end: Duration,
+    receipt: Duration,
 }
 
-/// Server and client differ until the start packet has passed, sender and receiver after it.
+/// Until the start packet has passed, server and client differ; after it, sender and receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     ReadPacket(StartPacketParser),
@@ -189,7 +242,7 @@ enum State {
     Commit,
     Shutdown,
     AwaitReceipt,
-    Done(Result<(), Error>),
+    Done(Result<(), Cause>),
 }
 
 /// To begin.
@@ -205,15 +258,15 @@ impl Connection {
     pub fn server(config: Config, now: Instant) -> Self {
         let mut server = Self::new(State::ReadPacket(StartPacketParser::new()), config, now);
         // Bytes do not put this one off.
-        server.retry = Some(now.saturating_add(config.timeouts.start));
+        server.retry = Some(now.saturating_add(or_forever(config.timeouts.start)));
         server.tries = 1;
         server
     }
 
     /// A client's side of a connection that was made at `now`.
     ///
-    /// It is refused at once ([`Refusal::TooLarge`]) where a get declares more than
-    /// [`Config::limit`].
+    /// A get that declares more than [`Config::max_object_size`] fails at once
+    /// ([`Refusal::TooLarge`]).
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
@@ -225,26 +278,28 @@ impl Connection {
     pub fn client(config: Config, packet: StartPacket, now: Instant) -> Self {
         let mut client = Self::new(State::WritePacket { packet, written: 0 }, config, now);
         client.packet = Some(packet);
-        client.take_side(packet.size(), packet.direction() == Direction::Put, config.limit);
+        let limit = config.max_object_size.unwrap_or(u64::MAX);
+        client.take_side(packet.size(), packet.direction() == Direction::Put, limit);
         client
     }
 
     fn new(state: State, config: Config, now: Instant) -> Self {
-        let Config { chunk, limit, timeouts } = config;
+        let Config { chunk, max_object_size, timeouts } = config;
+        let limit = max_object_size.unwrap_or(u64::MAX);
         Self {
             state,
             packet: None,
-            // Until a start packet says more: something of unknown size, to be received.
+            // Until the start packet is known.
             transfer: Transfer::new(Side::Receiver, ObjectSize::UNKNOWN, limit, chunk),
             retry: None,
             tries: 0,
-            transfer_deadline: now.saturating_add(timeouts.transfer),
-            idle: timeouts.idle,
-            end: timeouts.end,
+            total_deadline: now.saturating_add(or_forever(timeouts.total)),
+            idle: or_forever(timeouts.idle),
+            receipt: or_forever(timeouts.receipt),
         }
     }
 
-    /// Sets up the accounting, now that it is known who sends what.
+    /// Sets up the accounting once the direction is known.
     fn take_side(&mut self, size: ObjectSize, sends: bool, limit: u64) {
         let chunk = self.transfer.chunk();
         if sends {
@@ -260,7 +315,7 @@ impl Connection {
 
 /// To ask.
 impl Connection {
-    /// What to do next. The same until something is reported: asking takes nothing away.
+    /// What to do next. Asking changes nothing: the step stays the same until something is reported.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant};
@@ -291,11 +346,12 @@ impl Connection {
         }
     }
 
-    /// When to try the step again at the latest, for a driver that waits for the peer at `now`.
-    /// `None` if there is no limit.
+    /// When a driver that waits for the peer at `now` should try the step again at the latest. `None` if
+    /// there is no limit.
     ///
-    /// A driver that sleeps until the stream is ready or this time has come, and then tries the step
-    /// again, neither hangs nor spins. Any report may change the deadline.
+    /// A driver that sleeps until the transport is ready or until this time, and then tries the step
+    /// again, neither hangs nor spins. Any report may change the deadline. While the connection waits for
+    /// its own application, ignore it.
     ///
     /// ```
     /// use core::time::Duration;
@@ -313,7 +369,7 @@ impl Connection {
         };
         match self.state {
             State::Done(_) => None,
-            _ => Some(retry.min(self.transfer_deadline)).filter(|deadline| *deadline < FOREVER),
+            _ => Some(retry.min(self.total_deadline)).filter(|deadline| *deadline < FOREVER),
         }
     }
 
@@ -360,14 +416,14 @@ impl Connection {
         self.transfer.side() == Side::Sender
     }
 
-    /// The timer that runs while the driver waits for the peer, if this state does.
+    /// The timer that runs in this state, if the driver waits for the peer in it.
     fn wait_for_peer(&self) -> Option<(Timer, Duration)> {
         match self.state {
             State::ReadPacket(_) => Some((Timer::Start, Duration::MAX)), // from the beginning
             State::WritePacket { .. } | State::Object | State::Shutdown => {
                 Some((Timer::Idle, self.idle))
             }
-            State::AwaitReceipt => Some((Timer::End, self.end)),
+            State::AwaitReceipt => Some((Timer::Receipt, self.receipt)),
             State::Decide(_) | State::Offer | State::Peek | State::Commit | State::Done(_) => None,
         }
     }
@@ -387,29 +443,29 @@ impl Connection {
     }
 }
 
-/// To report on the stream.
+/// To report on the transport.
 impl Connection {
-    /// Takes start packet bytes that were read from the stream, and returns how many it took.
+    /// Takes bytes of the start packet that were read from the transport, and returns how many it took.
     ///
-    /// The rest is the beginning of what the peer sent behind it: the driver keeps it and uses it
-    /// up before it reads from the stream again.
+    /// The other bytes belong to what follows. The driver keeps them, and uses them before it reads from
+    /// the transport again.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
     ///
     /// let packet = StartPacket::put(Key::from_name("start"));
     /// let mut server = Connection::server(Config::default(), Instant::default());
-    /// assert_eq!(server.feed(&packet.as_bytes()[..10]), 10);
+    /// assert_eq!(server.handle_read(&packet.as_bytes()[..10]), 10);
     /// assert_eq!(server.step(), Step::Read { max: 15 });
-    /// assert_eq!(server.feed(&packet.as_bytes()[10..]), 15);
+    /// assert_eq!(server.handle_read(&packet.as_bytes()[10..]), 15);
     /// assert_eq!(server.step(), Step::Decide(packet));
     /// ```
-    pub fn feed(&mut self, bytes: &[u8]) -> usize {
+    pub fn handle_read(&mut self, bytes: &[u8]) -> usize {
         if bytes.is_empty() {
             return 0;
         }
         let State::ReadPacket(parser) = &mut self.state else {
-            self.misuse("feed");
+            self.misuse("handle_read");
             return 0;
         };
         let taken = parser.feed(bytes);
@@ -432,18 +488,17 @@ impl Connection {
 
     /// `n` bytes have moved, as the step asked: written ([`Step::Write`]), received or sent.
     ///
-    /// In [`Step::AwaitEnd`] and [`Step::Peek`], `n` bytes came where none were due: that is the
-    /// peer's error.
+    /// In [`Step::AwaitEnd`] and [`Step::Peek`], bytes are an error of the peer.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
     ///
     /// let packet = StartPacket::put(Key::from_name("start"));
     /// let mut client = Connection::client(Config::default(), packet, Instant::default());
-    /// client.advance(25 + 7); // the start packet and 7 bytes of the object, in one write
+    /// client.handle_moved(25 + 7); // the start packet and 7 bytes of the object, in one write
     /// assert_eq!(client.moved(), 7);
     /// ```
-    pub fn advance(&mut self, n: usize) {
+    pub fn handle_moved(&mut self, n: usize) {
         if n == 0 {
             return;
         }
@@ -464,43 +519,42 @@ impl Connection {
             }
             State::Object => self.count(n),
             State::Peek | State::AwaitReceipt => self.fail(PeerError::NotSilent),
-            _ => self.misuse("advance"),
+            _ => self.misuse("handle_moved"),
         }
     }
 
-    /// The stream was not ready for what the step asks, in an attempt that began at `now`.
+    /// The transport was not ready for the step, in an attempt that began at `now`.
     ///
-    /// The first such report starts the idle timer, or the end timer while the receipt is due;
-    /// progress stops it. The timer ends the connection only if this is reported when the timer has
-    /// run out: so it takes an attempt that failed at that time or later, and bytes that came in time
-    /// are never late.
+    /// The first such report starts the idle timer, or the receipt timer while the receipt is due.
+    /// Progress stops it. The timer ends the connection only if an attempt fails that began when the
+    /// timer had run out. So bytes that arrived in time are never late.
     ///
     /// A writer sees its peer's progress late and in steps: a socket can have room for a long time before
     /// it counts as writable, and a slow receiver opens its window only when a whole buffer is free. So
     /// a writer gets a [`deadline`](Self::deadline) each eighth of the idle timeout, and is given up at
     /// the eleventh: a peer is cut at most 1.5 idle timeouts after its last progress.
     ///
-    /// An application that is slow on its own side costs the peer nothing: where a step needs both,
-    /// ask the application first, then try the stream. A driver that interrupts a connection because
-    /// others should have their turn reports nothing.
+    /// A slow application does not count against the peer: if a step needs both, ask the application
+    /// first, then try the transport. A driver that stops working on a connection because others should
+    /// have their turn does not report this.
     ///
     /// ```
     /// use core::time::Duration;
-    /// use dataserver_core::{Config, Connection, Error, Instant, Key, StartPacket, Step, Timer};
+    /// use dataserver_core::{Config, Connection, Cause, Instant, Key, StartPacket, Step, Timer};
     ///
     /// let at = |seconds| Instant::new(Duration::from_secs(seconds));
     /// let packet = StartPacket::get(Key::from_name("start"));
     /// let mut client = Connection::client(Config::default(), packet, at(0));
-    /// client.advance(25);
+    /// client.handle_moved(25);
     ///
-    /// client.would_block(at(60));
+    /// client.handle_blocked(at(60));
     /// assert_eq!(client.deadline(at(60)), Some(at(65)));
-    /// client.advance(1);
-    /// client.would_block(at(65)); // the idle timer starts again
-    /// client.would_block(at(70));
-    /// assert_eq!(client.step(), Step::Done(Err(Error::TimedOut(Timer::Idle))));
+    /// client.handle_moved(1);
+    /// client.handle_blocked(at(65)); // the idle timer starts again
+    /// client.handle_blocked(at(70));
+    /// assert_eq!(client.step(), Step::Done(Err(Cause::TimedOut(Timer::Idle))));
     /// ```
-    pub fn would_block(&mut self, now: Instant) {
+    pub fn handle_blocked(&mut self, now: Instant) {
         self.handle_timeout(now);
         let Some((timer, timeout)) = self.wait_for_peer() else {
             return; // it is the application's turn
@@ -519,21 +573,22 @@ impl Connection {
         }
     }
 
-    /// The peer has shut down its write half: nothing more will come.
+    /// The peer has shut down its write half: no more bytes will come.
     ///
-    /// It is due where a step reads or peeks. At a sender it is an early end before that. In
-    /// [`Step::Decide`] and [`Step::Commit`] nothing is read: leave it in the stream.
+    /// Report it in steps that read or peek. A sender may report it earlier: the peer has closed before
+    /// it could have the object. In [`Step::Decide`] and [`Step::Commit`] nothing is read: leave it in the
+    /// transport.
     ///
     /// ```
-    /// use dataserver_core::{Config, Connection, Error, Instant, PeerError, Step};
+    /// use dataserver_core::{Config, Connection, Cause, Instant, PeerError, Step};
     ///
     /// let mut server = Connection::server(Config::default(), Instant::default());
-    /// server.feed(&[0; 24]);
-    /// server.end_of_stream();
-    /// let error = Error::Peer(PeerError::TruncatedStartPacket { received: 24 });
+    /// server.handle_read(&[0; 24]);
+    /// server.handle_end_of_stream();
+    /// let error = Cause::Peer(PeerError::TruncatedStartPacket { received: 24 });
     /// assert_eq!(server.step(), Step::Done(Err(error)));
     /// ```
-    pub fn end_of_stream(&mut self) {
+    pub fn handle_end_of_stream(&mut self) {
         match self.state {
             State::ReadPacket(parser) => {
                 let received = StartPacket::LEN.saturating_sub(parser.missing());
@@ -548,62 +603,62 @@ impl Connection {
                 self.closed_early();
             }
             State::Shutdown if self.sends() => self.closed_early(),
-            _ => self.misuse("end_of_stream"),
+            _ => self.misuse("handle_end_of_stream"),
         }
     }
 
-    /// The peer has not ended the stream, as far as this stream can tell.
+    /// The peer has not ended the stream, as far as the transport can tell.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
     ///
     /// let packet = StartPacket::put(Key::from_name("start"));
     /// let mut client = Connection::client(Config::default(), packet, Instant::default());
-    /// client.advance(25);
+    /// client.handle_moved(25);
     /// client.offer(0, true);
     /// assert_eq!(client.step(), Step::Peek);
-    /// client.still_open();
+    /// client.handle_still_open();
     /// assert_eq!(client.step(), Step::Shutdown);
     /// ```
-    pub fn still_open(&mut self) {
+    pub fn handle_still_open(&mut self) {
         match self.state {
             State::Peek => self.enter(State::Shutdown),
-            _ => self.misuse("still_open"),
+            _ => self.misuse("handle_still_open"),
         }
     }
 
-    /// The write half is shut down.
+    /// The write half was shut down.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
     ///
     /// let packet = StartPacket::put(Key::from_name("start"));
     /// let mut client = Connection::client(Config::default(), packet, Instant::default());
-    /// client.advance(25);
+    /// client.handle_moved(25);
     /// client.offer(0, true);
-    /// client.still_open();
+    /// client.handle_still_open();
     /// assert_eq!(client.step(), Step::Shutdown);
-    /// client.shut_down();
+    /// client.handle_shutdown();
     /// assert_eq!(client.step(), Step::AwaitEnd);
     /// ```
-    pub fn shut_down(&mut self) {
+    pub fn handle_shutdown(&mut self) {
         match self.state {
             State::Shutdown if self.sends() => self.enter(State::AwaitReceipt),
             State::Shutdown => self.enter(State::Done(Ok(()))),
-            _ => self.misuse("shut_down"),
+            _ => self.misuse("handle_shutdown"),
         }
     }
 
-    /// The peer has reset the connection, or the stream has failed otherwise.
+    /// The peer has reset the connection, or the transport has failed in another way.
     ///
     /// ```
-    /// use dataserver_core::{Config, Connection, Error, Instant, PeerError, Step};
+    /// use dataserver_core::{Config, Connection, Cause, Instant, PeerError, Step};
     ///
     /// let mut server = Connection::server(Config::default(), Instant::default());
-    /// server.reset();
-    /// assert_eq!(server.step(), Step::Done(Err(Error::Peer(PeerError::Reset { moved: 0 }))));
+    /// server.handle_reset();
+    /// assert_eq!(server.step(), Step::Done(Err(Cause::Peer(PeerError::Reset { moved: 0 }))));
     /// ```
-    pub fn reset(&mut self) {
+    pub fn handle_reset(&mut self) {
         self.fail(PeerError::Reset { moved: self.moved() });
     }
 
@@ -612,7 +667,7 @@ impl Connection {
         self.count(0);
     }
 
-    /// Counts bytes of the object. A sender that has sent the declared size is at its end.
+    /// Counts bytes of the object. A sender that has sent the declared size asks for the end.
     fn count(&mut self, n: usize) {
         match self.transfer.advance(n) {
             Ok(()) if self.sends() && self.transfer.is_full() => self.enter(State::Offer),
@@ -628,40 +683,62 @@ impl Connection {
 
 /// To report on the application.
 impl Connection {
-    /// Takes the start packet. `limit` is the most bytes that a put may have here; the smaller of
-    /// it and [`Config::limit`] holds.
-    ///
-    /// Where the packet declares more, this is a refusal ([`Refusal::TooLarge`]).
+    /// Accepts the start packet. A put may have at most `limit` bytes, and at most
+    /// [`Config::max_object_size`]. If the packet declares more, the connection fails
+    /// ([`Refusal::TooLarge`]).
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
     ///
     /// let packet = StartPacket::put(Key::from_name("start"));
     /// let mut server = Connection::server(Config::default(), Instant::default());
-    /// server.feed(packet.as_bytes());
-    /// server.accept(u64::MAX);
+    /// server.handle_read(packet.as_bytes());
+    /// server.accept(None);
     /// assert_eq!(server.step(), Step::Receive { max: 4 << 20 });
     /// ```
-    pub fn accept(&mut self, limit: u64) {
+    pub fn accept(&mut self, limit: Option<u64>) {
         let State::Decide(packet) = self.state else {
             return self.misuse("accept");
         };
-        let limit = limit.min(self.transfer.bound());
+        let limit = limit.unwrap_or(u64::MAX).min(self.transfer.bound());
         self.take_side(packet.size(), self.sends(), limit);
         if let State::Decide(_) = self.state {
             self.begin_object();
         }
     }
 
-    /// Does not take the start packet. The peer sees a reset, and learns no reason.
+    /// Client: declares the size of the object of a put, as long as no byte has been written.
     ///
     /// ```
-    /// use dataserver_core::{Config, Connection, Error, Instant, Refusal, Step};
+    /// use dataserver_core::{Config, Connection, Instant, Key, ObjectSize, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// let mut client = Connection::client(Config::default(), packet, Instant::default());
+    /// client.declare(ObjectSize::new(3)?);
+    /// assert_eq!(client.packet(), Some(packet.with_size(3)?));
+    /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
+    /// ```
+    pub fn declare(&mut self, size: ObjectSize) {
+        match self.state {
+            State::WritePacket { packet, written: 0 } if self.sends() => {
+                let packet = packet.with_object_size(size);
+                self.packet = Some(packet);
+                self.take_side(size, true, u64::MAX);
+                self.enter(State::WritePacket { packet, written: 0 });
+            }
+            _ => self.misuse("declare"),
+        }
+    }
+
+    /// Refuses the start packet. The peer sees a reset, without the reason.
+    ///
+    /// ```
+    /// use dataserver_core::{Config, Connection, Cause, Instant, Refusal, Step};
     ///
     /// let mut server = Connection::server(Config::default(), Instant::default());
-    /// server.feed(&[0; 25]);
+    /// server.handle_read(&[0; 25]);
     /// server.refuse(Refusal::NotRegistered);
-    /// assert_eq!(server.step(), Step::Done(Err(Error::Refused(Refusal::NotRegistered))));
+    /// assert_eq!(server.step(), Step::Done(Err(Cause::Refused(Refusal::NotRegistered))));
     /// ```
     pub fn refuse(&mut self, reason: Refusal) {
         match self.state {
@@ -673,18 +750,17 @@ impl Connection {
     /// Sender: the application has `n` more bytes of the object, and the object ends with them if
     /// `last`. Only this ends an object, whether its size is declared or not.
     ///
-    /// In [`Step::Send`] only the end needs to be offered, as `(0, true)`. In [`Step::Offer`], where
-    /// a declared size has been sent, any byte more fails the connection. `(0, false)` changes
-    /// nothing.
+    /// In [`Step::Send`] only the end is offered, as `(0, true)`. In [`Step::Offer`] the declared size has
+    /// been sent, so a further byte fails the connection. `(0, false)` changes nothing.
     ///
     /// ```
-    /// use dataserver_core::{Config, Connection, Error, Instant, Key, LocalError, StartPacket, Step};
+    /// use dataserver_core::{Config, Connection, Cause, Instant, Key, LocalError, StartPacket, Step};
     ///
     /// let packet = StartPacket::put(Key::from_name("start")).with_size(3)?;
     /// let mut client = Connection::client(Config::default(), packet, Instant::default());
-    /// client.advance(25 + 2);
+    /// client.handle_moved(25 + 2);
     /// client.offer(0, true);
-    /// let error = Error::Local(LocalError::ShorterThanDeclared { sent: 2, declared: 3 });
+    /// let error = Cause::Local(LocalError::ShorterThanDeclared { sent: 2, declared: 3 });
     /// assert_eq!(client.step(), Step::Done(Err(error)));
     /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
     /// ```
@@ -705,35 +781,35 @@ impl Connection {
         }
     }
 
-    /// Receiver: the object is stored, for good. What follows tells the sender so.
+    /// Receiver: the application has committed the object. The receipt follows.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
     ///
     /// let packet = StartPacket::get(Key::from_name("start")).with_size(0)?;
     /// let mut client = Connection::client(Config::default(), packet, Instant::default());
-    /// client.advance(25);
-    /// client.end_of_stream();
+    /// client.handle_moved(25);
+    /// client.handle_end_of_stream();
     /// assert_eq!(client.step(), Step::Commit);
-    /// client.commit();
+    /// client.committed();
     /// assert_eq!(client.step(), Step::Shutdown);
     /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
     /// ```
-    pub fn commit(&mut self) {
+    pub fn committed(&mut self) {
         match self.state {
             State::Commit => self.enter(State::Shutdown),
-            _ => self.misuse("commit"),
+            _ => self.misuse("committed"),
         }
     }
 
-    /// Gives up, for a reason that the log should show. The peer sees a reset.
+    /// Gives the connection up, for this reason. The peer sees a reset.
     ///
     /// ```
-    /// use dataserver_core::{Config, Connection, Error, Instant, LocalError, Step};
+    /// use dataserver_core::{Config, Connection, Cause, Instant, LocalError, Step};
     ///
     /// let mut server = Connection::server(Config::default(), Instant::default());
     /// server.abort("the disk is full");
-    /// let error = Error::Local(LocalError::Aborted { reason: "the disk is full" });
+    /// let error = Cause::Local(LocalError::Aborted { reason: "the disk is full" });
     /// assert_eq!(server.step(), Step::Done(Err(error)));
     /// ```
     pub fn abort(&mut self, reason: &'static str) {
@@ -743,36 +819,39 @@ impl Connection {
 
 /// To report on time.
 impl Connection {
-    /// It is `now`: a transfer timer that is due ends the connection. Progress does not put it off, so
-    /// a driver calls this after progress. [`would_block`](Self::would_block) includes it.
+    /// Ends the connection if the total timer is due at `now`. Progress does not extend it, so a driver
+    /// calls this after progress. [`handle_blocked`](Self::handle_blocked) includes it.
     ///
     /// ```
     /// use core::time::Duration;
-    /// use dataserver_core::{Config, Connection, Error, Instant, Step, Timeouts, Timer};
+    /// use dataserver_core::{Config, Connection, Cause, Instant, Step, Timeouts, Timer};
     ///
-    /// let timeouts = Timeouts { transfer: Duration::from_secs(60), ..Timeouts::default() };
-    /// let config = Config { timeouts, ..Config::default() };
+    /// let config = Config::default().timeouts(Timeouts::default().total(Duration::from_secs(60)));
     /// let mut server = Connection::server(config, Instant::default());
     /// server.handle_timeout(Instant::new(Duration::from_secs(59)));
     /// assert_eq!(server.step(), Step::Read { max: 25 });
     /// server.handle_timeout(Instant::new(Duration::from_secs(60)));
-    /// assert_eq!(server.step(), Step::Done(Err(Error::TimedOut(Timer::Transfer))));
+    /// assert_eq!(server.step(), Step::Done(Err(Cause::TimedOut(Timer::Total))));
     /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
-        if now >= self.transfer_deadline && self.transfer_deadline < FOREVER {
-            self.fail(Timer::Transfer);
+        if now >= self.total_deadline && self.total_deadline < FOREVER {
+            self.fail(Timer::Total);
         }
     }
 }
 
 const FOREVER: Instant = Instant::new(Duration::MAX);
 
+fn or_forever(timeout: Option<Duration>) -> Duration {
+    timeout.unwrap_or(Duration::MAX)
+}
+
 /// How often a writer tries again, each eighth of the idle timeout, before its peer is idle. It notices
 /// progress up to an eighth late, which makes 12 eighths at most. With 5 s the 11 eighths are longer than
 /// the 6.6 s that a peer at 20 kB/s takes for the 128 KiB of Linux's default receive buffer.
 const WRITER_TRIES: u8 = 11;
 
-/// An eighth of for ever is for ever.
+/// An eighth of this timeout; no limit stays no limit.
 fn eighth(timeout: Duration) -> Duration {
     match timeout {
         Duration::MAX => timeout,
@@ -781,14 +860,14 @@ fn eighth(timeout: Duration) -> Duration {
 }
 
 impl Connection {
-    /// Goes on to a state in which nobody has waited yet.
+    /// Enters a state, in which no wait has begun yet.
     fn enter(&mut self, state: State) {
         self.state = state;
         self.retry = None;
     }
 
-    /// The first error wins, and nothing follows the end.
-    fn fail(&mut self, error: impl Into<Error>) {
+    /// Fails the connection, unless it has ended.
+    fn fail(&mut self, error: impl Into<Cause>) {
         if !matches!(self.state, State::Done(_)) {
             self.enter(State::Done(Err(error.into())));
         }

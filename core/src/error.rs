@@ -1,32 +1,32 @@
-//! How a connection can fail, by whose fault it was.
+//! Why a connection failed, and on which side.
 
 use core::fmt;
 
-use crate::start_packet::StartPacket;
+use crate::start_packet::{Malformed, StartPacket};
 use crate::time::Timer;
 
-/// Why a connection failed. Where it did, the driver resets the stream.
+/// Why a connection failed. The driver closes the transport abortively.
 ///
 /// ```
-/// use dataserver_core::{Error, PeerError};
+/// use dataserver_core::{Cause, PeerError};
 ///
-/// let error = Error::Peer(PeerError::Truncated { received: 5, expected: 9 });
+/// let error = Cause::Peer(PeerError::Truncated { received: 5, expected: 9 });
 /// assert_eq!(error.to_string(), "the peer ended the object after 5 of 9 bytes");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Error {
-    /// The peer did what the protocol does not allow, or went away.
+pub enum Cause {
+    /// The peer violated the protocol, or closed the connection.
     Peer(PeerError),
-    /// This side did: its application, or its driver.
+    /// The application or the driver of this side failed.
     Local(LocalError),
-    /// This timer ran out.
+    /// A timeout ran out.
     TimedOut(Timer),
-    /// This side refused the start packet. What the peer sees of it is a reset, whatever the reason.
+    /// This side refused the start packet. The peer sees a reset, without the reason.
     Refused(Refusal),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Peer(error) => error.fmt(f),
@@ -37,7 +37,9 @@ impl fmt::Display for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for Cause {}
+impl core::error::Error for PeerError {}
+impl core::error::Error for LocalError {}
 
 /// What the peer did wrong. Sizes are in bytes.
 ///
@@ -50,18 +52,18 @@ impl core::error::Error for Error {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// Its 25 bytes are not a start packet.
+    /// It sent 25 bytes that are not a start packet.
     Malformed(Malformed),
     /// It ended the stream within the start packet.
     TruncatedStartPacket {
-        /// How many of the 25 bytes had come.
+        /// How many of the 25 bytes were received.
         received: usize,
     },
     /// It ended the object before the declared size.
     Truncated {
-        /// How many bytes had come.
+        /// How many bytes were received.
         received: u64,
-        /// How many it had declared.
+        /// The declared size.
         expected: u64,
     },
     /// It sent more than it had declared.
@@ -69,12 +71,12 @@ pub enum PeerError {
         /// The declared size.
         declared: u64,
     },
-    /// It sent more, of an object of unknown size, than this side takes.
+    /// It sent more than the limit of this side, of an object of unknown size.
     LongerThanAllowed {
-        /// The most that this side takes.
+        /// The most bytes that this side receives.
         limit: u64,
     },
-    /// It is the receiver, and sent something.
+    /// It is the receiver, and sent bytes.
     NotSilent,
     /// It is the receiver, and ended the stream before it had the object.
     ClosedEarly {
@@ -116,51 +118,6 @@ impl fmt::Display for PeerError {
     }
 }
 
-/// What is wrong with 25 bytes that are no start packet.
-///
-/// ```
-/// use dataserver_core::{Malformed, StartPacket};
-///
-/// let error = StartPacket::parse([2; 25]).unwrap_err();
-/// assert_eq!(error.to_string(), "type 2, expected 0 (put) or 1 (get)");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Malformed {
-    /// The type byte is neither 0 nor 1.
-    Type(u8),
-    /// The object size is below -1.
-    Size(i64),
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Type(value) => write!(f, "type {value}, expected 0 (put) or 1 (get)"),
-            Self::Size(value) => write!(f, "object size {value}, expected -1 (unknown) or more"),
-        }
-    }
-}
-
-impl core::error::Error for Malformed {}
-
-/// A size that the start packet cannot hold: above 2^63 - 1 bytes.
-///
-/// ```
-/// use dataserver_core::{ObjectSize, SizeOutOfRange};
-///
-/// assert_eq!(ObjectSize::new(u64::MAX), Err(SizeOutOfRange(u64::MAX)));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SizeOutOfRange(pub u64);
-
-impl fmt::Display for SizeOutOfRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "object size {}, expected at most {}", self.0, i64::MAX)
-    }
-}
-
-impl core::error::Error for SizeOutOfRange {}
-
 /// What this side did wrong. Sizes are in bytes.
 ///
 /// ```
@@ -179,7 +136,7 @@ pub enum LocalError {
         /// How many were declared.
         declared: u64,
     },
-    /// The object goes on behind its declared size.
+    /// The object is longer than its declared size.
     LongerThanDeclared {
         /// The declared size.
         declared: u64,
@@ -191,16 +148,16 @@ pub enum LocalError {
         /// What the step allowed.
         max: usize,
     },
-    /// The driver reported what the step did not ask for.
+    /// The driver called a method that the step does not allow.
     Misuse {
         /// The method that was called.
         verb: &'static str,
-        /// The step that was due.
+        /// The current step.
         step: &'static str,
     },
-    /// The application gave up.
+    /// The application gave the connection up.
     Aborted {
-        /// What it gave as its reason.
+        /// The reason that it gave.
         reason: &'static str,
     },
 }
@@ -225,7 +182,8 @@ impl fmt::Display for LocalError {
     }
 }
 
-/// Why a start packet was refused. For the log of this side only: the peer sees the same reset.
+/// Why a start packet was refused. This is for the log of this side: the peer sees the same reset in all
+/// cases.
 ///
 /// ```
 /// use dataserver_core::Refusal;
@@ -236,9 +194,9 @@ impl fmt::Display for LocalError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Nothing is registered for it: never was, or not any more.
+    /// Nothing is registered for it, or not any more.
     NotRegistered,
-    /// Another connection holds what is registered for it.
+    /// Another connection has a lease of the entry.
     InUse,
     /// It declares more bytes than are allowed.
     TooLarge {
@@ -265,7 +223,7 @@ impl core::error::Error for Refusal {}
 
 macro_rules! into_error {
     ($($variant:ident($error:ty)),*) => {$(
-        impl From<$error> for Error {
+        impl From<$error> for Cause {
             fn from(error: $error) -> Self {
                 Self::$variant(error)
             }

@@ -1,21 +1,22 @@
-//! The 16 bytes that name a registered callback.
+//! The 16 bytes that select a registered handler.
 
 use core::fmt;
+use core::str::FromStr;
 
-/// Which registered callback a start packet is for: 16 bytes.
+/// Which registered handler a start packet is for: 16 bytes.
 ///
-/// Either the MD5 digest of a name ([RFC 1321]), as the original makes it, or any 16 bytes, such as
-/// random ones that only the intended client was told.
+/// A key is either the MD5 digest of a name ([RFC 1321]), as in the original, or any 16 bytes, such as
+/// random ones that only the intended client knows.
 ///
-/// MD5 here spreads names over 16 bytes. It keeps nothing secret: whoever can guess the name can
-/// make the key.
+/// MD5 maps names to 16 bytes here, and keeps nothing secret: anyone who guesses the name can compute the
+/// key.
 ///
 /// ```
 /// use dataserver_core::Key;
 ///
 /// const START: Key = Key::from_name("start");
 /// assert_eq!(START.to_string(), "ea2b2676c28c0db26d39331a336c6b92");
-/// assert_eq!(START, Key::new(*START.as_bytes()));
+/// assert_eq!(START, Key::from_bytes(*START.as_bytes()));
 /// ```
 ///
 /// [RFC 1321]: https://www.rfc-editor.org/rfc/rfc1321
@@ -30,14 +31,14 @@ impl Key {
     /// ```
     pub const LEN: usize = 16;
 
-    /// A key of these 16 bytes, as they are.
+    /// The key that consists of these 16 bytes.
     ///
     /// ```
     /// use dataserver_core::Key;
     ///
-    /// assert_eq!(Key::new([7; 16]).as_bytes(), &[7; 16]);
+    /// assert_eq!(Key::from_bytes([7; 16]).as_bytes(), &[7; 16]);
     /// ```
-    pub const fn new(bytes: [u8; Self::LEN]) -> Self {
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
     }
 
@@ -75,8 +76,84 @@ impl Key {
     }
 }
 
-/// Lower-case hexadecimal, 32 digits.
+impl From<[u8; Key::LEN]> for Key {
+    fn from(bytes: [u8; Self::LEN]) -> Self {
+        Self::from_bytes(bytes)
+    }
+}
+
+/// Parses 32 hexadecimal digits, in either case.
+///
+/// ```
+/// use dataserver_core::Key;
+///
+/// let key: Key = "ea2b2676c28c0db26d39331a336c6b92".parse()?;
+/// assert_eq!(key, Key::from_name("start"));
+/// assert!("ea2b".parse::<Key>().is_err());
+/// # Ok::<(), dataserver_core::InvalidKey>(())
+/// ```
+impl FromStr for Key {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let digits = text.as_bytes();
+        if digits.len() != 2 * Self::LEN {
+            return Err(InvalidKey::Length(text.len()));
+        }
+        let mut bytes = [0; Self::LEN];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let pair = core::str::from_utf8(pair).map_err(|_| InvalidKey::Digit)?;
+            let is_hexadecimal = pair.bytes().all(|digit| digit.is_ascii_hexdigit());
+            *byte = match u8::from_str_radix(pair, 16) {
+                Ok(value) if is_hexadecimal => value,
+                _ => return Err(InvalidKey::Digit),
+            };
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// The text is not a key.
+///
+/// ```
+/// use dataserver_core::{InvalidKey, Key};
+///
+/// assert_eq!("ea2b".parse::<Key>(), Err(InvalidKey::Length(4)));
+/// assert_eq!("x".repeat(32).parse::<Key>(), Err(InvalidKey::Digit));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InvalidKey {
+    /// The text has this many bytes instead of 32.
+    Length(usize),
+    /// A character is not a hexadecimal digit.
+    Digit,
+}
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length(length) => {
+                write!(f, "expected a key of 32 hexadecimal digits, got {length}")
+            }
+            Self::Digit => {
+                f.write_str("expected a key of 32 hexadecimal digits, got another character")
+            }
+        }
+    }
+}
+
+impl core::error::Error for InvalidKey {}
+
+/// 32 lowercase hexadecimal digits.
 impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(self, f)
+    }
+}
+
+/// 32 lowercase hexadecimal digits.
+impl fmt::LowerHex for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }

@@ -1,10 +1,11 @@
-//! One object crosses one connection, behind a 25-byte start packet, in either direction, and both
-//! sides know how it ended. This crate is that protocol as a pure state machine: it has no socket,
-//! no clock, no heap and no dependency, and the object never enters it.
+//! The dataserver protocol as a pure state machine. One object is transferred over one connection,
+//! behind a 25-byte start packet, in either direction, and both sides know how it ended.
 //!
-//! Programs mostly use it through an adapter: `dataserver-std` for blocking sockets and threads,
-//! `dataserver-smol` for async. Use it directly to put the protocol into an event loop of your own,
-//! onto another executor, or onto a machine without an operating system.
+//! This crate has no socket, no clock and no dependency, and the object never enters it. Only the feature
+//! `registry` needs a heap. Most
+//! programs use it through an adapter: `dataserver-std` for blocking sockets and threads,
+//! `dataserver-smol` for async. Use it directly for a custom event loop, another async runtime, or an
+//! embedded target.
 //!
 //! # The protocol
 //!
@@ -13,122 +14,159 @@
 //! | offset | bytes | field | meaning |
 //! |---|---|---|---|
 //! | 0 | 1 | type | 0 = put: the object goes client to server; 1 = get: server to client |
-//! | 1 | 8 | object size | signed 64-bit, little-endian; -1 = not known beforehand; less is malformed |
-//! | 9 | 16 | key | which registered callback this is for: MD5 of a name, or 16 random bytes |
+//! | 1 | 8 | object size | signed 64-bit, little-endian; -1 = unknown; below -1 is malformed |
+//! | 9 | 16 | key | selects the registered handler: MD5 of a name, or 16 random bytes |
 //!
-//! Then the object's bytes follow, bare. The sender ends it by shutting down its write half. The
-//! receiver sees the end of the stream, *commits* the object (syncs the file, inserts the row), and
-//! only then shuts down its own half: that is the sender's receipt.
+//! The object follows as raw bytes. The sender ends it by shutting down its write half. The receiver sees
+//! the end of the stream, *commits* the object (syncs the file, inserts the row), and only then shuts
+//! down its own half. That is the sender's receipt.
 //!
-//! - **An orderly end is success**, on both sides.
-//! - **A reset is anything else**: refused, truncated, failed, timed out, killed. So a driver arms
-//!   its socket to reset when it is closed (`SO_LINGER` with a zero timeout, socket(7)) from the
-//!   moment it has it, and disarms it only at [`Step::Done`] with `Ok`. To forget is then safe.
+//! - **A graceful close (FIN) is success**, on both sides.
+//! - **An abortive close (RST) is failure**: refused, truncated, failed, timed out, killed. A driver arms
+//!   its socket as soon as it has it, so that closing it sends a reset (`SO_LINGER` with a zero timeout,
+//!   socket(7)), and disarms it only at [`Step::Done`] with `Ok`. A server arms its listener too: on
+//!   Linux, accepted sockets inherit the option.
 //!
 //! ```text
-//! client, Put                 server, Put             client, Get                 server, Get
-//!   Write(start packet)  ──▶    Read                    Write(start packet)  ──▶    Read
-//!   │                           Decide ──refuse──▶ ✗    │                           Decide ──refuse──▶ ✗
-//!   Send …  ─── object ───▶     Receive …               Receive …  ◀── object ───   Send …
-//!   Shutdown ──── FIN ────▶     AwaitEnd (*)            AwaitEnd (*) ◀─── FIN ────  Shutdown
-//!   AwaitEnd                    Commit                  Commit                      AwaitEnd
-//!   │        ◀──── FIN ────     Shutdown                Shutdown ──── FIN ────▶     │
-//!   Done(Ok)                    Done(Ok)                Done(Ok)                    Done(Ok)
+//! client, put                  server, put            client, get                  server, get
+//!   Write(start packet)  ──▶     Read                   Write(start packet)  ──▶     Read
+//!   │                            Decide                 │                            Decide
+//!   Send ...  ── object ──▶      Receive ...            Receive ... ◀── object ──    Send ...
+//!   Offer (1), Peek              │                      │                            Offer (1), Peek
+//!   Shutdown  ──── FIN ───▶      AwaitEnd (2)           AwaitEnd (2) ◀─── FIN ───    Shutdown
+//!   AwaitEnd                     Commit                 Commit                       AwaitEnd
+//!   │         ◀─── FIN ────      Shutdown               Shutdown  ──── FIN ───▶      │
+//!   Done(Ok)                     Done(Ok)               Done(Ok)                     Done(Ok)
 //!
-//!   (*) where the size is declared; where it is not, Receive itself meets the end
+//!   (1) if the size is declared; otherwise the application ends the object in Send
+//!   (2) if the size is declared; otherwise Receive itself meets the end of the stream
 //! ```
 //!
-//! After the start packet nothing depends on who is the client: there is a sender and a receiver.
+//! After the start packet it does not matter which side is the client: there is a sender and a receiver.
 //!
-//! A peer that does not arm its socket, as the original in Go does not, closes in order also when it
-//! gives up. Against one, only a declared size tells a receiver that the object is whole, and an
-//! orderly end tells a sender no more than that the peer has closed.
+//! A peer that does not arm its socket closes gracefully even when it fails. The original in Go is such a
+//! peer. Against it, only a declared size tells a receiver that the object is complete, and a graceful
+//! close tells a sender only that the peer has closed.
+//!
+//! # What a transport must provide
+//!
+//! - Bytes in order, in both directions.
+//! - An end of each direction that the peer sees, and that leaves the other direction open.
+//! - An abortive close that the peer can tell from that end.
+//!
+//! TCP has all of them, and so has TLS: its end is a `close_notify`, and a stream that ends without one is
+//! aborted. A Unix socket has no abortive close: a peer that refuses or fails looks like one that has
+//! finished, so a receipt there does not prove a commit. A declared size still detects a truncated object.
+//! On a line without connections the driver represents the end and the abort itself, as the example
+//! `embedded` does. If such a line has no room for the abort at once, the driver must remember that it
+//! owes one.
 //!
 //! # A driver
 //!
-//! A driver owns the stream and the application's end of the object. It asks
-//! [`Connection::step`] what to do, does it, and reports what happened:
+//! A driver owns the transport and the application's end of the object. It asks [`Connection::step`] what
+//! to do, does it, and reports what happened:
 //!
-//! 1. Ask [`step`](Connection::step). Asking changes nothing: if the driver is interrupted, the step
-//!    is the same when it asks again.
-//! 2. Take the time, then try to do it, and report what happened:
-//!    - [`advance`](Connection::advance) with the bytes that moved, or the verb that the step names;
-//!    - [`end_of_stream`](Connection::end_of_stream) if a read returned 0 bytes;
-//!    - [`would_block`](Connection::would_block), with the time from before the attempt, if the stream
-//!      was not ready;
-//!    - [`reset`](Connection::reset) if the stream failed. A socket reports an error once. A driver
-//!      that meets it anywhere, in a peek or in `take_error`, reports it: the next read may return 0,
-//!      which looks like a graceful end.
-//! 3. If the stream was not ready, sleep until it is, or until the
-//!    [`deadline`](Connection::deadline). Then try again in both cases: only an attempt that fails
-//!    after the deadline ends the connection. A socket can have room for more bytes long before
-//!    `poll` says that it is writable, so readiness alone does not tell whether a peer is idle.
-//! 4. After progress, call [`handle_timeout`](Connection::handle_timeout) with the current time:
-//!    progress does not put off the transfer timer. Go to 1.
-//! 5. At [`Step::Done`], close the stream: gracefully for `Ok`, abortively for `Err`.
+//! 1. Ask [`step`](Connection::step). Asking changes nothing: the step stays the same until something is
+//!    reported.
+//! 2. Take the time. Then try to do the step, and report what happened:
+//!    - [`handle_moved`](Connection::handle_moved) with the number of bytes that moved, or the report that
+//!      the step names;
+//!    - [`handle_end_of_stream`](Connection::handle_end_of_stream) if a read returned 0 bytes;
+//!    - [`handle_blocked`](Connection::handle_blocked), with the time from before the attempt, if the
+//!      transport was not ready;
+//!    - [`handle_reset`](Connection::handle_reset) if the transport failed, or if a write returned 0
+//!      bytes.
+//! 3. If the transport was not ready, sleep until it is, or until the
+//!    [`deadline`](Connection::deadline). Then try the step again, also at the deadline. The connection
+//!    times out only if that attempt fails too.
+//! 4. After progress, or at the beginning of each turn, call
+//!    [`handle_timeout`](Connection::handle_timeout) with the current time: progress does not extend the
+//!    total timeout. Go to 1.
+//! 5. At [`Step::Done`], close the transport: gracefully for `Ok`, abortively for `Err`.
 //!
-//! This program blocks in its reads and writes, which therefore get the deadline as their timeout:
+//! A socket reports an error once. A driver that meets an error anywhere, in a peek or in `take_error`,
+//! must report it: the next read may return 0, which looks like a graceful end.
+//!
+//! This program blocks in its reads and writes, which therefore get the deadline as their timeout. On a
+//! stream without a peek, `Step::Peek` may read without waiting, and report the bytes:
 //!
 //! ```
 #![doc = include_str!("../examples/blocking.rs")]
 //! ```
 //!
+//! # Registered handlers
+//!
+//! A server can use a `Registry` (feature `registry`) to decide: it claims the entry for the start packet
+//! at [`Step::Decide`], and then calls [`accept`](Connection::accept) or
+//! [`refuse`](Connection::refuse). Release the lease before the transport
+//! is closed: a client that sees the end may try again at once.
+//!
 //! # In an event loop
 //!
-//! | step | wait until the stream is | then |
+//! | step | wait until the transport is | then report |
 //! |---|---|---|
-//! | `Read`, `Receive`, `AwaitEnd` | readable | `feed`, `advance`, or `end_of_stream` |
-//! | `Write`, `Send` | writable | `advance` |
-//! | `Shutdown` | (over TLS: writable) | `shut_down` |
-//! | `Peek` | not at all: look once | `end_of_stream` or `still_open` |
-//! | `Decide`, `Offer`, `Commit` | not at all: the application's turn | `accept` or `refuse`; `offer`; `commit` |
-//! | `Done` | not at all | close |
+//! | `Read` | readable | `handle_read`, or `handle_end_of_stream` |
+//! | `Receive`, `AwaitEnd` | readable | `handle_moved`, or `handle_end_of_stream` |
+//! | `Write`, `Send` | writable | `handle_moved` |
+//! | `Shutdown` | (over TLS: writable) | `handle_shutdown` |
+//! | `Peek` | no wait: look once | `handle_end_of_stream`, or `handle_still_open` |
+//! | `Decide`, `Offer`, `Commit` | no wait: the application acts | `accept` or `refuse`; `offer`; `committed` |
+//! | `Done` | no wait: close | |
 //!
-//! No step waits for both directions, and a stream is not watched while it is the application's turn:
-//! that is the back-pressure. A sender need not watch for a peer that closes or resets: its next write
-//! fails, or `Peek` finds the end.
+//! No step waits for both directions, and the transport is not watched while the application acts: that is
+//! the back-pressure. A sender need not watch for a peer that closes or resets: its next write fails, or
+//! `Peek` finds the end.
 //!
-//! One-shot readiness fits best: after each turn of a connection, register it for what its *new* step
-//! waits for, or for nothing. A turn ends when the stream is not ready, which is reported with
-//! `would_block`; or after a number of steps, so that other connections have their turn, which is not
-//! reported. Such a connection is queued for another turn. When a deadline is due, give the connection
-//! a turn, as if its stream were ready. Take the time once, right after the poll: then a slow loop
-//! blames no peer. Most deadlines are put off before they are due. So keep one alarm for each
-//! connection, replace it only by an earlier one, and set it again when it goes off early.
+//! Make a client's `Connection` when the connect begins. If a non-blocking connect fails, the first write
+//! tells. Set `TCP_NODELAY`, or the last segment of an object may be delayed.
+//!
+//! *Level-triggered or one-shot* (poll, epoll): after each turn of a connection, register it for what its
+//! new step waits for, or for nothing. *Edge-triggered* (mio): register once for both directions, and try
+//! the step on any event.
+//!
+//! A turn ends when the transport is not ready, which is reported with `handle_blocked`; or after a number
+//! of steps, so that other connections have their turn, which is not reported. Queue such a connection for
+//! another turn. When a deadline is due, give the connection a turn, as if its transport were ready. While
+//! the connection waits for its own application, ignore the deadline. Take the time once, right after the
+//! poll: then a slow loop does not count against the peers. Most deadlines are extended before they are
+//! due. So keep one timer for each connection, replace it only by an earlier one, and set it again when it
+//! goes off early.
 //!
 //! # With completions
 //!
 //! Ask for the step, submit the operation with a buffer that it owns, and await its completion or the
-//! deadline, whichever is first. At the deadline, cancel the operation, and await its completion: if it
-//! has moved bytes, report them; if not, report `would_block` with the time at which it was submitted,
-//! and submit it again. Wait until the ring has released the socket before closing it, or the reset is
-//! delayed.
-//!
-//! # What waits in the transport
-//!
-//! A sender's write succeeds when the kernel takes the bytes. They may leave much later: the buffers of
-//! a socket can hold several MiB. The end timer ([`Timeouts::end`]) is meant for the receiver's commit,
-//! but it also covers what these buffers hold when the object ends. So limit what the kernel holds
-//! unsent (`TCP_NOTSENT_LOWAT`, tcp(7)), as the adapters do, or set a longer end timer for slow links.
-//! No sender can see what waits in the peer's receive buffer.
+//! deadline, whichever is first. At the deadline, cancel the operation and await its completion; repeat
+//! the cancellation if it missed the operation. If the operation has moved bytes, report them. If not,
+//! report `handle_blocked` with the time at which it was submitted, and submit it again before the next
+//! deadline is looked at. Close the socket only when the ring has released it, or the reset is delayed.
 //!
 //! # Buffers
 //!
-//! The core owns the 25 bytes of the start packet and nothing else. Everything else is the driver's:
-//! one buffer for a whole event loop, the object's own spare room for a completion, no buffer at all
-//! where the kernel moves the bytes or a device takes them one by one. A declared size is the peer's
-//! word: do not reserve it.
+//! The core holds the 25 bytes of the start packet and nothing else. The driver chooses its buffers: one
+//! for a whole event loop, one for each operation, or none if the kernel moves the bytes. A declared size
+//! comes from the peer: do not allocate it.
 //!
-//! A driver that reads at most `max` bytes in `Read` never takes a byte of the object: the rest is
-//! still in the stream, for a large buffer of the application's, or for the kernel to splice. A
-//! driver that reads into a large buffer keeps what [`feed`](Connection::feed) leaves, and takes it
-//! as the beginning of the stream in whatever step reads next, without waiting for readiness; it
-//! counts like any other.
+//! A driver that reads at most `max` bytes in `Read` never takes a byte of the object. A driver that reads
+//! into a large buffer keeps the bytes that [`handle_read`](Connection::handle_read) does not take, and
+//! uses them first in the step that reads next.
 //!
-//! A client may send the beginning of the object in the same write as the start packet:
-//! [`Step::Write`] says how much.
+//! A client may send the beginning of the object in the same write as the start packet: [`Step::Write`]
+//! says how much.
 //!
-//! The examples of the repository have whole drivers: `event_loop` (readiness), `io_uring`
+//! # What the kernel holds
+//!
+//! A sender's write succeeds when the kernel takes the bytes. They may leave much later: the buffers of a
+//! socket can hold several MiB. The receipt timeout ([`Timeouts::receipt`]) is meant for the receiver's
+//! commit, but it also covers what these buffers hold when the object ends. So limit what the kernel holds
+//! unsent (`TCP_NOTSENT_LOWAT`, tcp(7)), as the adapters do, or set a longer receipt timeout for slow
+//! links. A sender cannot see what waits in the peer's receive buffer.
+//!
+//! # Time
+//!
+//! The core has no clock: each call gets an [`Instant`], a duration since an epoch of the caller's choice.
+//! Each connection may have an epoch of its own. A clock of milliseconds is precise enough.
+//!
+//! The examples of the repository have complete drivers: `event_loop` (readiness), `io_uring`
 //! (completions), `tokio`, and `embedded` (fixed buffers, no operating system).
 #![no_std]
 #![deny(
@@ -152,10 +190,16 @@ mod time;
 mod transfer;
 
 pub use connection::{Config, Connection, Step};
-pub use error::{Error, LocalError, Malformed, PeerError, Refusal, SizeOutOfRange};
-pub use key::Key;
+pub use error::{Cause, LocalError, PeerError, Refusal};
+pub use key::{InvalidKey, Key};
 #[cfg(feature = "registry")]
-pub use registry::{AlreadyRegistered, Claim, Entry, Lease, Registry};
-pub use start_packet::{Direction, ObjectSize, StartPacket, StartPacketParser};
+pub use registry::{AlreadyRegistered, Claim, Delivery, Entry, Lease, Registry};
+pub use start_packet::{
+    Direction, Malformed, ObjectSize, SizeOutOfRange, StartPacket, StartPacketParser,
+};
 pub use time::{Instant, Timeouts, Timer};
 pub use transfer::{Side, Transfer};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,38 +1,42 @@
-//! Start packet to handler: who may claim what, and for how long.
+//! Which handler serves a start packet, how often, and for how long.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
 
 use crate::error::Refusal;
 use crate::key::Key;
 use crate::start_packet::{Direction, ObjectSize, StartPacket};
 use crate::time::Instant;
 
-/// What may be claimed: which start packets, how often, and until when.
+/// What may be claimed: the key, the sizes of objects, how often, and for how long. The direction is
+/// given when the entry is registered.
 ///
-/// An entry is *standing* unless [`once`](Self::once) or [`until_delivered`](Self::until_delivered)
-/// says otherwise, and does not expire unless [`expires`](Self::expires) does.
+/// An entry takes objects of any size, stays until it is removed, and does not expire, unless it is told
+/// otherwise.
 ///
 /// ```
 /// use core::time::Duration;
-/// use dataserver_core::{Entry, Instant, Key, StartPacket};
+/// use dataserver_core::{Entry, Key};
 ///
-/// let packet = StartPacket::put(Key::from_name("start"));
-/// let one_upload = Entry::any_size(packet, 1 << 30)
+/// let one_upload = Entry::new(Key::from_name("start"))
+///     .max_size(1 << 30)
 ///     .until_delivered()
-///     .expires(Instant::new(Duration::from_secs(3600)));
-/// assert_eq!(one_upload.direction(), packet.direction());
+///     .expires_after(Duration::from_secs(3600));
+/// assert_eq!(one_upload.key(), Key::from_name("start"));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    slot: Slot,
-    limit: u64,
+    key: Key,
+    /// `None` if any size matches.
+    size: Option<ObjectSize>,
+    max_size: Option<u64>,
     uses: Uses,
-    expiry: Option<Instant>,
+    valid_for: Option<Duration>,
 }
 
-/// What a start packet is looked up by. `size` is `None` where any size matches.
+/// What a start packet is looked up by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Slot {
     key: Key,
@@ -40,193 +44,236 @@ struct Slot {
     size: Option<ObjectSize>,
 }
 
-impl Slot {
-    fn of(packet: &StartPacket, size: Option<ObjectSize>) -> Self {
-        Self { key: packet.key(), direction: packet.direction(), size }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Uses {
     Once,
     UntilDelivered,
-    Standing,
+    Unlimited,
 }
 
 impl Entry {
-    /// Matches this start packet only, all 25 bytes of it: the original's rule.
+    /// Matches this key with any size, declared or not.
     ///
-    /// A packet of unknown size matches clients that declare none; how much they may send is up to
-    /// [`Config::limit`](crate::Config::limit).
+    /// ```
+    /// use dataserver_core::{Entry, Key};
+    ///
+    /// let key = Key::from_name("start");
+    /// assert_eq!(Entry::new(key), Entry::from(key));
+    /// ```
+    pub const fn new(key: Key) -> Self {
+        Self { key, size: None, max_size: None, uses: Uses::Unlimited, valid_for: None }
+    }
+
+    /// Matches the key and the size of this start packet only: the original's rule. The direction is the
+    /// one for which the entry is registered.
+    ///
+    /// A packet of unknown size matches clients that declare none. If there is also an entry for any
+    /// size, the exact one comes first.
     ///
     /// ```
     /// use dataserver_core::{Entry, Key, StartPacket};
     ///
     /// let packet = StartPacket::put(Key::from_name("start")).with_size(3)?;
-    /// assert_eq!(Entry::exact(packet), Entry::from(packet));
+    /// assert_ne!(Entry::exact(packet), Entry::new(packet.key()));
     /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
     /// ```
-    pub fn exact(packet: StartPacket) -> Self {
-        Self::new(Slot::of(&packet, Some(packet.size())), u64::MAX)
+    pub const fn exact(packet: StartPacket) -> Self {
+        Self { size: Some(packet.size()), ..Self::new(packet.key()) }
     }
 
-    /// Matches this direction and key with any declared size up to `limit` bytes, or with none, and
-    /// holds a put to the limit. The packet's own size does not count.
-    ///
-    /// Where there is an exact entry too, that one comes first.
+    /// Takes objects of at most this many bytes.
     ///
     /// ```
-    /// use dataserver_core::{Entry, Key, StartPacket};
+    /// use dataserver_core::{Entry, Key};
     ///
-    /// let key = Key::from_name("start");
-    /// assert_ne!(Entry::any_size(StartPacket::put(key), 9), Entry::exact(StartPacket::put(key)));
-    /// ```
-    pub fn any_size(packet: StartPacket, limit: u64) -> Self {
-        Self::new(Slot::of(&packet, None), limit)
-    }
-
-    fn new(slot: Slot, limit: u64) -> Self {
-        Self { slot, limit, uses: Uses::Standing, expiry: None }
-    }
-
-    /// For one connection: the claim ends the entry, whatever becomes of the transfer.
-    ///
-    /// ```
-    /// use dataserver_core::{Entry, Key, StartPacket};
-    ///
-    /// let ticket = Entry::exact(StartPacket::get(Key::new([7; 16]))).once();
-    /// # assert_ne!(ticket, Entry::exact(StartPacket::get(Key::new([7; 16]))));
+    /// let entry = Entry::new(Key::from_name("start")).max_size(1 << 30);
+    /// # assert_ne!(entry, Entry::new(Key::from_name("start")));
     /// ```
     #[must_use]
-    pub fn once(self) -> Self {
+    pub const fn max_size(self, bytes: u64) -> Self {
+        Self { max_size: Some(bytes), ..self }
+    }
+
+    /// Takes only objects for which this size is declared.
+    ///
+    /// ```
+    /// use dataserver_core::{Entry, Key, ObjectSize, StartPacket};
+    ///
+    /// let key = Key::from_name("start");
+    /// let entry = Entry::new(key).exact_size(ObjectSize::new(3)?);
+    /// assert_eq!(entry, Entry::exact(StartPacket::put(key).with_size(3)?));
+    /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
+    /// ```
+    #[must_use]
+    pub const fn exact_size(self, size: ObjectSize) -> Self {
+        Self { size: Some(size), ..self }
+    }
+
+    /// Serves one connection: the claim ends the entry, even if the transfer fails (at most once).
+    /// Replaces [`until_delivered`](Self::until_delivered).
+    ///
+    /// ```
+    /// use dataserver_core::{Entry, Key};
+    ///
+    /// let ticket = Entry::new(Key::from_bytes([7; 16])).once();
+    /// # assert_ne!(ticket, Entry::new(Key::from_bytes([7; 16])));
+    /// ```
+    #[must_use]
+    pub const fn once(self) -> Self {
         Self { uses: Uses::Once, ..self }
     }
 
-    /// For one connection at a time, until a transfer succeeds. So the receiver commits at least
-    /// once: where the connection fails between the commit and the receipt, the sender comes again.
+    /// Serves one connection at a time, until a transfer succeeds (at least once): if the connection
+    /// fails between the commit and the receipt, the sender tries again. Replaces [`once`](Self::once).
     ///
     /// ```
-    /// use dataserver_core::{Entry, Key, StartPacket};
+    /// use dataserver_core::{Entry, Key};
     ///
-    /// let ticket = Entry::exact(StartPacket::get(Key::new([7; 16]))).until_delivered();
-    /// # assert_ne!(ticket, Entry::exact(StartPacket::get(Key::new([7; 16]))));
+    /// let ticket = Entry::new(Key::from_bytes([7; 16])).until_delivered();
+    /// # assert_ne!(ticket, Entry::new(Key::from_bytes([7; 16])));
     /// ```
     #[must_use]
-    pub fn until_delivered(self) -> Self {
+    pub const fn until_delivered(self) -> Self {
         Self { uses: Uses::UntilDelivered, ..self }
     }
 
-    /// Not to be claimed at `expiry` or after. A transfer that has begun by then goes on.
+    /// Expires when it has been registered for this long. A transfer that has begun by then goes on.
     ///
     /// ```
     /// use core::time::Duration;
-    /// use dataserver_core::{Entry, Instant, Key, StartPacket};
+    /// use dataserver_core::{Entry, Key};
     ///
-    /// let hour = Instant::new(Duration::from_secs(3600));
-    /// let ticket = Entry::exact(StartPacket::get(Key::new([7; 16]))).expires(hour);
-    /// # assert_ne!(ticket, Entry::exact(StartPacket::get(Key::new([7; 16]))));
+    /// let ticket = Entry::new(Key::from_bytes([7; 16])).expires_after(Duration::from_secs(3600));
+    /// # assert_ne!(ticket, Entry::new(Key::from_bytes([7; 16])));
     /// ```
     #[must_use]
-    pub fn expires(self, expiry: Instant) -> Self {
-        Self { expiry: Some(expiry), ..self }
+    pub const fn expires_after(self, duration: Duration) -> Self {
+        Self { valid_for: Some(duration), ..self }
     }
 
-    fn is_expired(&self, now: Instant) -> bool {
-        self.expiry.is_some_and(|expiry| expiry <= now)
+    /// The key that it matches.
+    ///
+    /// ```
+    /// use dataserver_core::{Entry, Key};
+    ///
+    /// let key = Key::from_bytes([7; 16]);
+    /// assert_eq!(Entry::new(key).key(), key);
+    /// ```
+    pub const fn key(&self) -> Key {
+        self.key
     }
 
-    /// Which way the objects of this entry go.
-    ///
-    /// ```
-    /// use dataserver_core::{Direction, Entry, Key, StartPacket};
-    ///
-    /// let entry = Entry::from(StartPacket::get(Key::new([7; 16])));
-    /// assert_eq!(entry.direction(), Direction::Get);
-    /// ```
-    pub fn direction(&self) -> Direction {
-        self.slot.direction
+    const fn slot(&self, direction: Direction) -> Slot {
+        Slot { key: self.key, direction, size: self.size }
     }
 }
 
-/// [`Entry::exact`].
-impl From<StartPacket> for Entry {
-    fn from(packet: StartPacket) -> Self {
-        Self::exact(packet)
+/// [`Entry::new`].
+impl From<Key> for Entry {
+    fn from(key: Key) -> Self {
+        Self::new(key)
     }
 }
 
-/// `put of 5 bytes, key ea2b…`, or `put of any size up to 9 bytes, key ea2b…`.
+/// `5 bytes, key ea2b…`, or `any size up to 9 bytes, key ea2b…`.
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Slot { key, direction, size } = self.slot;
-        match size {
-            Some(size) => write!(f, "{direction} of {size}, key {key}"),
-            None => write!(f, "{direction} of any size up to {} bytes, key {key}", self.limit),
+        match (self.size, self.max_size) {
+            (Some(size), _) => write!(f, "{size}")?,
+            (None, Some(max)) => write!(f, "any size up to {max} bytes")?,
+            (None, None) => f.write_str("any size")?,
         }
+        write!(f, ", key {}", self.key)
     }
 }
 
-/// The entry is in the registry already, and may be claimed or is being used.
+/// The same start packets have an entry already, which has not expired.
 ///
 /// ```
-/// use dataserver_core::{AlreadyRegistered, Instant, Key, Registry, StartPacket};
+/// use dataserver_core::{AlreadyRegistered, Direction, Instant, Key, Registry};
 ///
-/// let packet = StartPacket::put(Key::from_name("start"));
+/// let key = Key::from_name("start");
+/// let now = Instant::default();
 /// let mut registry = Registry::new();
-/// registry.add(packet, "first", Instant::default())?;
-/// assert_eq!(
-///     registry.add(packet, "second", Instant::default()),
-///     Err(AlreadyRegistered(packet.into())),
-/// );
+/// registry.insert(Direction::Put, key, "first", now)?;
+/// let error = registry.insert(Direction::Put, key, "second", now).unwrap_err();
+/// assert!(error.to_string().starts_with("already registered: put of any size, key "));
 /// # Ok::<(), AlreadyRegistered>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AlreadyRegistered(pub Entry);
+#[non_exhaustive]
+pub struct AlreadyRegistered {
+    /// The direction of the entry.
+    pub direction: Direction,
+    /// The entry that was to be registered.
+    pub entry: Entry,
+}
 
 impl fmt::Display for AlreadyRegistered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "already registered: {}", self.0)
+        write!(f, "already registered: {} of {}", self.direction, self.entry)
     }
 }
 
 impl core::error::Error for AlreadyRegistered {}
 
+/// How a transfer ended, for its entry.
+///
+/// ```
+/// use dataserver_core::Delivery;
+///
+/// assert_ne!(Delivery::Succeeded, Delivery::Failed);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// The receiver has committed the object, and the sender has its receipt, as far as this side knows.
+    Succeeded,
+    /// Anything else.
+    Failed,
+}
+
 /// What a successful [`Registry::claim`] gives.
 ///
 /// ```
-/// use dataserver_core::{Entry, Instant, Key, Registry, StartPacket};
+/// use dataserver_core::{Direction, Entry, Instant, Key, Registry, StartPacket};
 ///
-/// let packet = StartPacket::put(Key::from_name("start"));
+/// let key = Key::from_name("start");
+/// let now = Instant::default();
 /// let mut registry = Registry::new();
-/// registry.add(Entry::any_size(packet, 9), "handler", Instant::default())?;
-/// let claim = registry.claim(&packet, u64::MAX, Instant::default())?;
-/// assert_eq!((claim.handler, claim.limit), ("handler", 9));
+/// registry.insert(Direction::Put, Entry::new(key).max_size(9), "handler", now)?;
+/// let claim = registry.claim(&StartPacket::put(key), None, now)?;
+/// assert_eq!((claim.handler, claim.limit), ("handler", Some(9)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Claim<H> {
     /// What was registered.
     pub handler: H,
     /// The most bytes that a put may have, for [`Connection::accept`](crate::Connection::accept).
-    pub limit: u64,
+    pub limit: Option<u64>,
     /// To be given back when the transfer has ended, with [`Registry::release`].
     pub lease: Lease,
 }
 
 /// The right to use an entry, from [`Registry::claim`] until [`Registry::release`].
 ///
+/// Release it before the stream is closed: a client that sees the end may try again at once. A lease
+/// that is dropped leaves an entry until delivered in use. One that is released late, or whose entry was
+/// removed and registered again, has no effect.
+///
 /// ```
-/// use dataserver_core::{Entry, Instant, Key, Refusal, Registry, StartPacket};
+/// use dataserver_core::{Delivery, Direction, Entry, Instant, Key, Refusal, Registry, StartPacket};
 ///
 /// let packet = StartPacket::get(Key::from_name("start"));
 /// let now = Instant::default();
 /// let mut registry = Registry::new();
-/// registry.add(Entry::exact(packet).until_delivered(), (), now)?;
+/// registry.insert(Direction::Get, Entry::new(packet.key()).until_delivered(), (), now)?;
 ///
-/// let lease = registry.claim(&packet, u64::MAX, now)?.lease;
-/// assert_eq!(registry.claim(&packet, u64::MAX, now).unwrap_err(), Refusal::InUse);
-/// registry.release(lease, false);
-/// assert!(registry.claim(&packet, u64::MAX, now).is_ok());
+/// let lease = registry.claim(&packet, None, now)?.lease;
+/// assert_eq!(registry.claim(&packet, None, now).unwrap_err(), Refusal::InUse);
+/// registry.release(lease, Delivery::Failed);
+/// assert!(registry.claim(&packet, None, now).is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -244,16 +291,15 @@ pub struct Lease {
 /// than a few of the entries.
 ///
 /// ```
-/// use core::time::Duration;
-/// use dataserver_core::{Entry, Instant, Key, Refusal, Registry, StartPacket};
+/// use dataserver_core::{Direction, Entry, Instant, Key, Refusal, Registry, StartPacket};
 ///
 /// let now = Instant::default();
 /// let packet = StartPacket::get(Key::from_name("start"));
 /// let mut registry = Registry::new();
-/// registry.add(Entry::exact(packet).once(), "handler", now)?;
+/// registry.insert(Direction::Get, Entry::new(packet.key()).once(), "handler", now)?;
 ///
-/// assert_eq!(registry.claim(&packet, u64::MAX, now)?.handler, "handler");
-/// assert_eq!(registry.claim(&packet, u64::MAX, now).unwrap_err(), Refusal::NotRegistered);
+/// assert_eq!(registry.claim(&packet, None, now)?.handler, "handler");
+/// assert_eq!(registry.claim(&packet, None, now).unwrap_err(), Refusal::NotRegistered);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -265,10 +311,17 @@ pub struct Registry<H> {
 #[derive(Clone, Debug)]
 struct Registered<H> {
     entry: Entry,
+    expiry: Option<Instant>,
     handler: H,
     /// Tells this registration from later ones of the same slot, and from those of other registries.
     id: usize,
     leased: bool,
+}
+
+impl<H> Registered<H> {
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expiry.is_some_and(|expiry| expiry <= now)
+    }
 }
 
 impl<H> Registry<H> {
@@ -299,7 +352,8 @@ impl<H> Registry<H> {
         self.entries.is_empty()
     }
 
-    /// Registers `handler` for an entry. A start packet stands for [`Entry::exact`].
+    /// Registers `handler` for an entry, for objects that go in this direction. A key stands for
+    /// [`Entry::new`].
     ///
     /// Returns the handler of an expired entry whose place this one takes.
     ///
@@ -307,63 +361,67 @@ impl<H> Registry<H> {
     /// Returns [`AlreadyRegistered`] if the same start packets have an entry that has not expired.
     ///
     /// ```
-    /// use dataserver_core::{Instant, Key, Registry, StartPacket};
+    /// use dataserver_core::{Direction, Instant, Key, Registry};
     ///
     /// let mut registry = Registry::new();
-    /// registry.add(StartPacket::put(Key::from_name("start")), "handler", Instant::default())?;
+    /// registry.insert(Direction::Put, Key::from_name("start"), "handler", Instant::default())?;
     /// assert_eq!(registry.len(), 1);
     /// # Ok::<(), dataserver_core::AlreadyRegistered>(())
     /// ```
-    pub fn add(
+    pub fn insert(
         &mut self,
+        direction: Direction,
         entry: impl Into<Entry>,
         handler: H,
         now: Instant,
     ) -> Result<Option<H>, AlreadyRegistered> {
         let entry = entry.into();
-        let expired = match self.entries.get(&entry.slot) {
-            Some(found) if !found.entry.is_expired(now) => return Err(AlreadyRegistered(entry)),
-            Some(_) => self.take(entry.slot),
+        let slot = entry.slot(direction);
+        let expired = match self.entries.get(&slot) {
+            Some(found) if !found.is_expired(now) => {
+                return Err(AlreadyRegistered { direction, entry });
+            }
+            Some(_) => self.take(slot),
             None => None,
         };
-        let registered = Registered { entry, handler, id: next_id(), leased: false };
-        self.entries.insert(entry.slot, registered);
-        self.expiries.extend(entry.expiry.map(|expiry| (expiry, entry.slot)));
+        let expiry = entry.valid_for.map(|duration| now.saturating_add(duration));
+        let registered = Registered { entry, expiry, handler, id: next_id(), leased: false };
+        self.entries.insert(slot, registered);
+        self.expiries.extend(expiry.map(|expiry| (expiry, slot)));
         Ok(expired)
     }
 
-    /// Takes what is registered for these start packets back out, also while it is in use.
+    /// Takes the entry for these start packets out, even while it is in use, and returns its handler.
     ///
     /// ```
-    /// use dataserver_core::{Instant, Key, Registry, StartPacket};
+    /// use dataserver_core::{Direction, Instant, Key, Registry};
     ///
-    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// let key = Key::from_name("start");
     /// let mut registry = Registry::new();
-    /// registry.add(packet, "handler", Instant::default())?;
-    /// assert_eq!(registry.remove(packet), Some("handler"));
-    /// assert_eq!(registry.remove(packet), None);
+    /// registry.insert(Direction::Put, key, "handler", Instant::default())?;
+    /// assert_eq!(registry.remove(Direction::Get, key), None);
+    /// assert_eq!(registry.remove(Direction::Put, key), Some("handler"));
     /// # Ok::<(), dataserver_core::AlreadyRegistered>(())
     /// ```
-    pub fn remove(&mut self, entry: impl Into<Entry>) -> Option<H> {
-        self.take(entry.into().slot)
+    pub fn remove(&mut self, direction: Direction, entry: impl Into<Entry>) -> Option<H> {
+        self.take(entry.into().slot(direction))
     }
 
     /// Takes out one entry that has expired at `now`, and returns its handler.
     ///
-    /// A program that adds entries with an expiry calls this now and then, for example twice for each
-    /// entry that it adds. Then expired entries do not pile up, and no call has to remove all of them
-    /// at once.
+    /// A program that registers entries with an expiry calls this now and then, for example twice for
+    /// each entry. Then expired entries do not pile up, and no call has to remove all of them at once.
     ///
     /// ```
     /// use core::time::Duration;
-    /// use dataserver_core::{Entry, Instant, Key, Registry, StartPacket};
+    /// use dataserver_core::{Direction, Entry, Instant, Key, Registry};
     ///
-    /// let hour = Instant::new(Duration::from_secs(3600));
-    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// let hour = Duration::from_secs(3600);
+    /// let entry = Entry::new(Key::from_name("start")).expires_after(hour);
     /// let mut registry = Registry::new();
-    /// registry.add(Entry::exact(packet).expires(hour), "handler", Instant::default())?;
+    /// registry.insert(Direction::Put, entry, "handler", Instant::default())?;
     /// assert_eq!(registry.take_expired(Instant::default()), None);
-    /// assert_eq!(registry.take_expired(hour), Some("handler"));
+    /// assert_eq!(registry.take_expired(Instant::new(hour)), Some("handler"));
     /// assert!(registry.is_empty());
     /// # Ok::<(), dataserver_core::AlreadyRegistered>(())
     /// ```
@@ -372,13 +430,13 @@ impl<H> Registry<H> {
         self.take(slot)
     }
 
-    /// Takes out one entry, whichever it is, and returns its handler.
+    /// Takes out any one entry, and returns its handler.
     ///
     /// ```
-    /// use dataserver_core::{Instant, Key, Registry, StartPacket};
+    /// use dataserver_core::{Direction, Instant, Key, Registry};
     ///
     /// let mut registry = Registry::new();
-    /// registry.add(StartPacket::put(Key::from_name("start")), "handler", Instant::default())?;
+    /// registry.insert(Direction::Put, Key::from_name("start"), "handler", Instant::default())?;
     /// assert_eq!(registry.pop(), Some("handler"));
     /// assert_eq!(registry.pop(), None);
     /// # Ok::<(), dataserver_core::AlreadyRegistered>(())
@@ -388,33 +446,33 @@ impl<H> Registry<H> {
         self.take(slot)
     }
 
-    /// Gives a lease back. An entry until delivered ends if the transfer succeeded (`delivered`), and
-    /// its handler is returned. It may be claimed again if the transfer failed.
+    /// Returns a lease. An entry until delivered ends if the transfer succeeded, and its handler is
+    /// returned. It may be claimed again if the transfer failed.
     ///
     /// ```
-    /// use dataserver_core::{Entry, Instant, Key, Refusal, Registry, StartPacket};
+    /// use dataserver_core::{Delivery, Direction, Entry, Instant, Key, Refusal, Registry, StartPacket};
     ///
     /// let packet = StartPacket::put(Key::from_name("start"));
     /// let now = Instant::default();
     /// let mut registry = Registry::new();
-    /// registry.add(Entry::exact(packet).until_delivered(), (), now)?;
+    /// registry.insert(Direction::Put, Entry::new(packet.key()).until_delivered(), (), now)?;
     ///
-    /// let lease = registry.claim(&packet, u64::MAX, now)?.lease;
-    /// registry.release(lease, true);
-    /// assert_eq!(registry.claim(&packet, u64::MAX, now).unwrap_err(), Refusal::NotRegistered);
+    /// let lease = registry.claim(&packet, None, now)?.lease;
+    /// registry.release(lease, Delivery::Succeeded);
+    /// assert_eq!(registry.claim(&packet, None, now).unwrap_err(), Refusal::NotRegistered);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn release(&mut self, Lease { slot, id }: Lease, delivered: bool) -> Option<H> {
+    pub fn release(&mut self, Lease { slot, id }: Lease, delivery: Delivery) -> Option<H> {
         // It is not found if it was removed, has expired, or was for one claim.
         let registered = self.entries.get_mut(&slot).filter(|found| found.id == id)?;
         registered.leased = false;
-        let ends = delivered && registered.entry.uses == Uses::UntilDelivered;
-        if ends { self.take(slot) } else { None }
+        let is_last = registered.entry.uses == Uses::UntilDelivered;
+        if is_last && delivery == Delivery::Succeeded { self.take(slot) } else { None }
     }
 
     fn take(&mut self, slot: Slot) -> Option<H> {
-        let Registered { entry, handler, .. } = self.entries.remove(&slot)?;
-        if let Some(expiry) = entry.expiry {
+        let Registered { expiry, handler, .. } = self.entries.remove(&slot)?;
+        if let Some(expiry) = expiry {
             self.expiries.remove(&(expiry, slot));
         }
         Some(handler)
@@ -422,28 +480,28 @@ impl<H> Registry<H> {
 }
 
 impl<H: Clone> Registry<H> {
-    /// Claims what is registered for this start packet, for one connection. `limit` is the most bytes
-    /// that this server receives. A put that declares more claims nothing.
+    /// Claims the entry for this start packet, for one connection. `limit` is the most bytes that this
+    /// server receives. A put that declares more claims nothing.
     ///
     /// # Errors
     /// Returns the [`Refusal`] to give to [`Connection::refuse`](crate::Connection::refuse).
     ///
     /// ```
-    /// use dataserver_core::{Entry, Instant, Key, Refusal, Registry, StartPacket};
+    /// use dataserver_core::{Direction, Entry, Instant, Key, Refusal, Registry, StartPacket};
     ///
     /// let packet = StartPacket::put(Key::from_name("start"));
     /// let now = Instant::default();
     /// let mut registry = Registry::new();
-    /// registry.add(Entry::any_size(packet, 9), (), now)?;
+    /// registry.insert(Direction::Put, Entry::new(packet.key()).max_size(9), (), now)?;
     ///
-    /// assert!(registry.claim(&packet, u64::MAX, now).is_ok());
-    /// assert!(registry.claim(&packet.with_size(9)?, u64::MAX, now).is_ok());
+    /// assert!(registry.claim(&packet, None, now).is_ok());
+    /// assert!(registry.claim(&packet.with_size(9)?, None, now).is_ok());
     /// assert_eq!(
-    ///     registry.claim(&packet.with_size(10)?, u64::MAX, now).unwrap_err(),
+    ///     registry.claim(&packet.with_size(10)?, None, now).unwrap_err(),
     ///     Refusal::TooLarge { declared: 10, limit: 9 },
     /// );
     /// assert_eq!(
-    ///     registry.claim(&packet.with_size(9)?, 8, now).unwrap_err(),
+    ///     registry.claim(&packet.with_size(9)?, Some(8), now).unwrap_err(),
     ///     Refusal::TooLarge { declared: 9, limit: 8 },
     /// );
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -451,21 +509,22 @@ impl<H: Clone> Registry<H> {
     pub fn claim(
         &mut self,
         packet: &StartPacket,
-        limit: u64,
+        limit: Option<u64>,
         now: Instant,
     ) -> Result<Claim<H>, Refusal> {
-        let is_valid =
-            |slot: &Slot| self.entries.get(slot).is_some_and(|it| !it.entry.is_expired(now));
-        let slots = [Slot::of(packet, Some(packet.size())), Slot::of(packet, None)];
+        let (key, direction) = (packet.key(), packet.direction());
+        let is_valid = |slot: &Slot| self.entries.get(slot).is_some_and(|it| !it.is_expired(now));
+        let slots = [Some(packet.size()), None].map(|size| Slot { key, direction, size });
         let slot = slots.into_iter().find(is_valid).ok_or(Refusal::NotRegistered)?;
         let registered = self.entries.get_mut(&slot).ok_or(Refusal::NotRegistered)?;
-        let Entry { limit: own_limit, uses, .. } = registered.entry;
-        let limit = match packet.direction() {
-            Direction::Put => own_limit.min(limit),
-            Direction::Get => own_limit,
+        let Entry { max_size, uses, .. } = registered.entry;
+        let limit = match (direction, limit, max_size) {
+            (Direction::Put, Some(limit), Some(max_size)) => Some(limit.min(max_size)),
+            (Direction::Put, limit, None) => limit,
+            (_, _, max_size) => max_size,
         };
-        match packet.size().bytes() {
-            Some(declared) if declared > limit => {
+        match (packet.size().bytes(), limit) {
+            (Some(declared), Some(limit)) if declared > limit => {
                 return Err(Refusal::TooLarge { declared, limit });
             }
             _ if registered.leased => return Err(Refusal::InUse),

@@ -1,8 +1,7 @@
-//! The 25 bytes that every connection starts with.
+//! The 25 bytes with which every connection starts.
 
 use core::fmt;
 
-use crate::error::{Malformed, SizeOutOfRange};
 use crate::key::Key;
 
 /// Which way the object goes, as the client sees it.
@@ -30,10 +29,10 @@ impl fmt::Display for Direction {
     }
 }
 
-/// The size of an object in bytes, 0 to 2^63 - 1, or not known beforehand.
+/// The size of an object in bytes, 0 to 2^63 - 1, or unknown.
 ///
-/// Declare a size where it is known: then both sides can tell that every byte came. Without it a
-/// truncation looks like an end, where the peer's socket is not armed to reset.
+/// Declare a size if it is known: then both sides can tell that the object is complete. Without it a
+/// truncation looks like an end if the peer does not arm its socket to reset.
 ///
 /// ```
 /// use dataserver_core::ObjectSize;
@@ -46,7 +45,7 @@ impl fmt::Display for Direction {
 pub struct ObjectSize(i64);
 
 impl ObjectSize {
-    /// Not known beforehand: -1 on the wire.
+    /// The size is unknown: -1 on the wire.
     ///
     /// ```
     /// use dataserver_core::{Key, ObjectSize, StartPacket};
@@ -55,10 +54,10 @@ impl ObjectSize {
     /// ```
     pub const UNKNOWN: Self = Self(-1);
 
-    /// A size of so many bytes.
+    /// A size in bytes.
     ///
     /// # Errors
-    /// [`SizeOutOfRange`] above 2^63 - 1, the largest that the wire's signed field holds.
+    /// Returns [`SizeOutOfRange`] above 2^63 - 1, the largest value of the signed field on the wire.
     ///
     /// ```
     /// use dataserver_core::ObjectSize;
@@ -73,7 +72,7 @@ impl ObjectSize {
         Ok(Self(bytes as i64))
     }
 
-    /// The size in bytes; `None` where it is not known beforehand.
+    /// The size in bytes; `None` if it is unknown.
     ///
     /// ```
     /// use dataserver_core::ObjectSize;
@@ -115,7 +114,7 @@ impl fmt::Display for ObjectSize {
 /// let sized = TICKET.with_size(256)?;
 /// assert_eq!(sized.direction(), Direction::Put);
 /// assert_eq!(sized.size(), ObjectSize::new(256)?);
-/// assert_eq!(StartPacket::parse(*sized.as_bytes()), Ok(sized));
+/// assert_eq!(StartPacket::from_bytes(*sized.as_bytes()), Ok(sized));
 /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -137,7 +136,7 @@ impl StartPacket {
     /// ```
     /// use dataserver_core::{Direction, Key, StartPacket};
     ///
-    /// assert_eq!(StartPacket::put(Key::new([0; 16])).direction(), Direction::Put);
+    /// assert_eq!(StartPacket::put(Key::from_bytes([0; 16])).direction(), Direction::Put);
     /// ```
     pub const fn put(key: Key) -> Self {
         Self::from_fields(PUT, ObjectSize::UNKNOWN, &key)
@@ -148,7 +147,7 @@ impl StartPacket {
     /// ```
     /// use dataserver_core::{Key, StartPacket};
     ///
-    /// assert_eq!(StartPacket::get(Key::new([0; 16])).as_bytes()[0], 1);
+    /// assert_eq!(StartPacket::get(Key::from_bytes([0; 16])).as_bytes()[0], 1);
     /// ```
     pub const fn get(key: Key) -> Self {
         Self::from_fields(GET, ObjectSize::UNKNOWN, &key)
@@ -157,7 +156,7 @@ impl StartPacket {
     /// The same packet with a declared size in bytes.
     ///
     /// # Errors
-    /// [`SizeOutOfRange`] above 2^63 - 1.
+    /// Returns [`SizeOutOfRange`] above 2^63 - 1.
     ///
     /// ```
     /// use dataserver_core::{Key, StartPacket};
@@ -173,18 +172,30 @@ impl StartPacket {
         }
     }
 
-    /// The packet that these bytes are.
+    /// The same packet with this size, which may be unknown.
+    ///
+    /// ```
+    /// use dataserver_core::{Key, ObjectSize, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// assert_eq!(packet.with_object_size(ObjectSize::UNKNOWN), packet);
+    /// ```
+    pub const fn with_object_size(self, size: ObjectSize) -> Self {
+        Self::from_fields(self.0[0], size, &self.key())
+    }
+
+    /// Parses 25 bytes as they arrive.
     ///
     /// # Errors
-    /// [`Malformed`] for a type other than 0 and 1, and for a size below -1.
+    /// Returns [`Malformed`] for a type other than 0 and 1, and for a size below -1.
     ///
     /// ```
     /// use dataserver_core::{Malformed, StartPacket};
     ///
-    /// assert!(StartPacket::parse([0; 25]).is_ok());
-    /// assert_eq!(StartPacket::parse([2; 25]), Err(Malformed::Type(2)));
+    /// assert!(StartPacket::from_bytes([0; 25]).is_ok());
+    /// assert_eq!(StartPacket::from_bytes([2; 25]), Err(Malformed::Type(2)));
     /// ```
-    pub const fn parse(bytes: [u8; Self::LEN]) -> Result<Self, Malformed> {
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Result<Self, Malformed> {
         let packet = Self(bytes);
         match (bytes[0], packet.size()) {
             (PUT | GET, ObjectSize(-1..)) => Ok(packet),
@@ -210,7 +221,7 @@ impl StartPacket {
     /// ```
     /// use dataserver_core::{Direction, Key, StartPacket};
     ///
-    /// assert_eq!(StartPacket::put(Key::new([0; 16])).direction(), Direction::Put);
+    /// assert_eq!(StartPacket::put(Key::from_bytes([0; 16])).direction(), Direction::Put);
     /// ```
     pub const fn direction(&self) -> Direction {
         if self.0[0] == PUT { Direction::Put } else { Direction::Get }
@@ -221,7 +232,7 @@ impl StartPacket {
     /// ```
     /// use dataserver_core::{Key, StartPacket};
     ///
-    /// assert_eq!(StartPacket::put(Key::new([0; 16])).size().bytes(), None);
+    /// assert_eq!(StartPacket::put(Key::from_bytes([0; 16])).size().bytes(), None);
     /// ```
     pub const fn size(&self) -> ObjectSize {
         let [_, a, b, c, d, e, f, g, h, ..] = self.0;
@@ -233,12 +244,12 @@ impl StartPacket {
     /// ```
     /// use dataserver_core::{Key, StartPacket};
     ///
-    /// assert_eq!(StartPacket::put(Key::new([3; 16])).key(), Key::new([3; 16]));
+    /// assert_eq!(StartPacket::put(Key::from_bytes([3; 16])).key(), Key::from_bytes([3; 16]));
     /// ```
     pub const fn key(&self) -> Key {
         match self.0.last_chunk() {
-            Some(key) => Key::new(*key),
-            None => Key::new([0; Key::LEN]), // 25 bytes do have a last 16
+            Some(key) => Key::from_bytes(*key),
+            None => Key::from_bytes([0; Key::LEN]), // 25 bytes do have a last 16
         }
     }
 
@@ -335,6 +346,51 @@ impl StartPacketParser {
         if self.missing() > 0 {
             return None;
         }
-        Some(StartPacket::parse(self.bytes))
+        Some(StartPacket::from_bytes(self.bytes))
     }
 }
+
+/// Why 25 bytes are not a start packet.
+///
+/// ```
+/// use dataserver_core::{Malformed, StartPacket};
+///
+/// let error = StartPacket::from_bytes([2; 25]).unwrap_err();
+/// assert_eq!(error.to_string(), "type 2, expected 0 (put) or 1 (get)");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Malformed {
+    /// The type byte is neither 0 nor 1.
+    Type(u8),
+    /// The object size is below -1.
+    Size(i64),
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Type(value) => write!(f, "type {value}, expected 0 (put) or 1 (get)"),
+            Self::Size(value) => write!(f, "object size {value}, expected -1 (unknown) or more"),
+        }
+    }
+}
+
+impl core::error::Error for Malformed {}
+
+/// A size is above 2^63 - 1 bytes, which the start packet cannot hold.
+///
+/// ```
+/// use dataserver_core::{ObjectSize, SizeOutOfRange};
+///
+/// assert_eq!(ObjectSize::new(u64::MAX), Err(SizeOutOfRange(u64::MAX)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SizeOutOfRange(pub u64);
+
+impl fmt::Display for SizeOutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "object size {}, expected at most {}", self.0, i64::MAX)
+    }
+}
+
+impl core::error::Error for SizeOutOfRange {}

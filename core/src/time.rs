@@ -5,7 +5,7 @@ use core::time::Duration;
 
 /// A point in time: the duration since an epoch of the caller's choosing.
 ///
-/// All instants that one connection or registry is given must be of one epoch, and of a clock that
+/// All instants that are passed to one connection or registry must have the same epoch, and a clock that
 /// does not run backwards.
 ///
 /// ```
@@ -20,7 +20,7 @@ use core::time::Duration;
 pub struct Instant(Duration);
 
 impl Instant {
-    /// So long after the epoch.
+    /// The instant that is this long after the epoch.
     ///
     /// ```
     /// use core::time::Duration;
@@ -45,7 +45,7 @@ impl Instant {
         self.0
     }
 
-    /// So much later; at the end of time where that is out of range.
+    /// The instant that is this much later, or the latest one if that is out of range.
     ///
     /// ```
     /// use core::time::Duration;
@@ -58,9 +58,9 @@ impl Instant {
         Self(self.0.saturating_add(duration))
     }
 
-    /// How much later this is than `earlier`; zero where it is not.
+    /// How much later this is than `earlier`; zero if it is not later.
     ///
-    /// What a driver may sleep: `deadline.saturating_since(now)`.
+    /// A driver may sleep for `deadline.saturating_since(now)`.
     ///
     /// ```
     /// use core::time::Duration;
@@ -79,57 +79,105 @@ impl Instant {
     }
 }
 
-/// How long each part of a connection may take. [`Duration::MAX`] is for ever.
+/// How long each part of a connection may take. `None` is no limit.
 ///
 /// ```
 /// use core::time::Duration;
 /// use dataserver_core::Timeouts;
 ///
-/// let patient = Timeouts { idle: Duration::from_secs(60), ..Timeouts::default() };
-/// assert_eq!(patient.start, Duration::from_secs(5));
+/// let timeouts = Timeouts::default().idle(Duration::from_secs(60)).receipt(None);
+/// assert_eq!(timeouts.start, Some(Duration::from_secs(5)));
+/// assert_eq!(timeouts.receipt, None);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Timeouts {
     /// Server: from the beginning of the connection until all 25 bytes of the start packet have been
     /// read. A client that sends them slowly does not extend it. Default 5 s, the original's timeout.
-    pub start: Duration,
+    pub start: Option<Duration>,
     /// While the driver waits for the peer
-    /// ([`Connection::would_block`](crate::Connection::would_block)) and no byte moves. A writer may
+    /// ([`Connection::handle_blocked`](crate::Connection::handle_blocked)) and no byte moves. A writer may
     /// notice the peer's last progress late: such a peer has up to 1.5 times this. Default 5 s, the
     /// original's timeout.
-    pub idle: Duration,
-    /// While a sender waits for the receipt: longer, since a commit can take long. Default 60 s.
-    pub end: Duration,
-    /// From the beginning of the connection until it is done. Default for ever.
-    pub transfer: Duration,
+    pub idle: Option<Duration>,
+    /// While a sender waits for its receipt, because the receiver commits. Default 60 s.
+    pub receipt: Option<Duration>,
+    /// From the beginning of the connection until it is done. Default no limit.
+    pub total: Option<Duration>,
+}
+
+impl Timeouts {
+    /// Sets [`start`](Self::start).
+    ///
+    /// ```
+    /// assert_eq!(dataserver_core::Timeouts::default().start(None).start, None);
+    /// ```
+    #[must_use]
+    pub fn start(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Self { start: timeout.into(), ..self }
+    }
+
+    /// Sets [`idle`](Self::idle).
+    ///
+    /// ```
+    /// assert_eq!(dataserver_core::Timeouts::default().idle(None).idle, None);
+    /// ```
+    #[must_use]
+    pub fn idle(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Self { idle: timeout.into(), ..self }
+    }
+
+    /// Sets [`receipt`](Self::receipt).
+    ///
+    /// ```
+    /// assert_eq!(dataserver_core::Timeouts::default().receipt(None).receipt, None);
+    /// ```
+    #[must_use]
+    pub fn receipt(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Self { receipt: timeout.into(), ..self }
+    }
+
+    /// Sets [`total`](Self::total).
+    ///
+    /// ```
+    /// use core::time::Duration;
+    ///
+    /// let hour = Duration::from_secs(3600);
+    /// assert_eq!(dataserver_core::Timeouts::default().total(hour).total, Some(hour));
+    /// ```
+    #[must_use]
+    pub fn total(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Self { total: timeout.into(), ..self }
+    }
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            start: Duration::from_secs(5),
-            idle: Duration::from_secs(5),
-            end: Duration::from_secs(60),
-            transfer: Duration::MAX,
+            start: Some(Duration::from_secs(5)),
+            idle: Some(Duration::from_secs(5)),
+            receipt: Some(Duration::from_secs(60)),
+            total: None,
         }
     }
 }
 
-/// Which of the [`Timeouts`] has run out.
+/// One of the [`Timeouts`].
 ///
 /// ```
 /// assert_eq!(dataserver_core::Timer::Idle.to_string(), "idle");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Timer {
     /// [`Timeouts::start`].
     Start,
     /// [`Timeouts::idle`].
     Idle,
-    /// [`Timeouts::end`].
-    End,
-    /// [`Timeouts::transfer`].
-    Transfer,
+    /// [`Timeouts::receipt`].
+    Receipt,
+    /// [`Timeouts::total`].
+    Total,
 }
 
 /// The name of the field in [`Timeouts`].
@@ -138,8 +186,10 @@ impl fmt::Display for Timer {
         f.write_str(match self {
             Self::Start => "start",
             Self::Idle => "idle",
-            Self::End => "end",
-            Self::Transfer => "transfer",
+            Self::Receipt => "receipt",
+            Self::Total => "total",
         })
     }
 }
+
+impl core::error::Error for Timer {}

@@ -1,11 +1,11 @@
-//! The byte accounting of one object, on either side.
+//! The byte accounting of one object, for a sender or a receiver.
 
 use core::num::NonZeroU32;
 
-use crate::error::{Error, LocalError, PeerError, Refusal};
+use crate::error::{Cause, LocalError, PeerError, Refusal};
 use crate::start_packet::ObjectSize;
 
-/// Which end of the object this side is.
+/// Whether this side sends or receives the object.
 ///
 /// ```
 /// use dataserver_core::{ObjectSize, Side, Transfer};
@@ -15,15 +15,15 @@ use crate::start_packet::ObjectSize;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The object leaves from here.
+    /// This side sends the object.
     Sender,
-    /// The object arrives here.
+    /// This side receives the object.
     Receiver,
 }
 
-/// Counts the bytes of one object, cuts it into chunks and holds it to its size.
+/// Counts the bytes of one object, divides it into chunks, and enforces its size.
 ///
-/// Usable alone, for a protocol that has only this in common with ours.
+/// It can be used alone, for another protocol.
 ///
 /// ```
 /// use core::num::NonZeroU32;
@@ -42,7 +42,7 @@ pub enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     side: Side,
-    /// Whether `bound` is the declared size, or only the most that is allowed.
+    /// Whether `bound` is the declared size. Otherwise it is the limit.
     declared: bool,
     bound: u64,
     moved: u64,
@@ -50,11 +50,11 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// The default of the most bytes that one step moves: 4 MiB, about what a socket holds at most.
+    /// The default chunk, the most bytes that one step moves: 4 MiB, about what a socket holds at most.
     ///
-    /// The original's is 21, which costs a system call per 21 bytes. It leaves no mark on the wire,
-    /// and nobody holds a buffer of this size: it only bounds what the application's own buffer, or
-    /// the kernel, moves at once. Up to here a longer one was faster, and beyond no more.
+    /// The original's is 21 bytes, which costs a system call for each 21 bytes. The chunk is not visible
+    /// on the wire, and no buffer of its size is allocated: it limits how much of the application's own
+    /// buffer, or of a file, moves at once. A larger chunk was no faster.
     ///
     /// ```
     /// assert_eq!(dataserver_core::Transfer::DEFAULT_CHUNK.get(), 4 << 20);
@@ -79,7 +79,7 @@ impl Transfer {
     /// A receiver of an object of `size`, of at most `limit` bytes, in steps of at most `chunk`.
     ///
     /// # Errors
-    /// [`Refusal::TooLarge`] where the size is known to be above the limit.
+    /// Returns [`Refusal::TooLarge`] if the declared size is above the limit.
     ///
     /// ```
     /// use dataserver_core::{ObjectSize, Refusal, Transfer};
@@ -111,7 +111,7 @@ impl Transfer {
         Self { side, declared, bound, moved: 0, chunk }
     }
 
-    /// Which end of the object this side is.
+    /// Whether this side sends or receives the object.
     ///
     /// ```
     /// use dataserver_core::{ObjectSize, Side, Transfer};
@@ -124,12 +124,12 @@ impl Transfer {
         self.side
     }
 
-    /// The declared size, or the most that is allowed.
+    /// The declared size, or the limit.
     pub(crate) const fn bound(&self) -> u64 {
         self.bound
     }
 
-    /// Whether no byte may follow.
+    /// Whether no further byte is allowed.
     pub(crate) const fn is_full(&self) -> bool {
         self.moved >= self.bound
     }
@@ -151,13 +151,13 @@ impl Transfer {
     /// let mut transfer = Transfer::sender(ObjectSize::UNKNOWN, Transfer::DEFAULT_CHUNK);
     /// transfer.advance(7)?;
     /// assert_eq!(transfer.moved(), 7);
-    /// # Ok::<(), dataserver_core::Error>(())
+    /// # Ok::<(), dataserver_core::Cause>(())
     /// ```
     pub const fn moved(&self) -> u64 {
         self.moved
     }
 
-    /// The most bytes that the next step may move: at most the chunk; 0 when none may follow.
+    /// The most bytes that the next step may move: at most the chunk, and 0 at the end.
     ///
     /// ```
     /// use dataserver_core::{ObjectSize, Transfer};
@@ -173,22 +173,23 @@ impl Transfer {
     /// Counts `n` bytes that have moved.
     ///
     /// # Errors
-    /// Nothing is counted where `n` is above [`max`](Self::max). If some bytes were allowed, the
-    /// driver is at fault ([`LocalError::Overrun`]); if none were, then whoever made the object
-    /// longer than declared or allowed: the application, or the peer.
+    /// Returns an error if `n` is above [`max`](Self::max), and counts nothing. If some bytes were
+    /// allowed, the driver is at fault ([`LocalError::Overrun`]). If none were, the object is longer than
+    /// declared or allowed, which is the fault of the application at a sender, and of the peer at a
+    /// receiver.
     ///
     /// ```
-    /// use dataserver_core::{Error, LocalError, ObjectSize, Transfer};
+    /// use dataserver_core::{Cause, LocalError, ObjectSize, Transfer};
     ///
     /// let mut transfer = Transfer::sender(ObjectSize::new(1)?, Transfer::DEFAULT_CHUNK);
     /// transfer.advance(1)?;
     /// let longer = LocalError::LongerThanDeclared { declared: 1 };
-    /// assert_eq!(transfer.advance(1), Err(Error::Local(longer)));
+    /// assert_eq!(transfer.advance(1), Err(Cause::Local(longer)));
     /// assert_eq!(transfer.moved(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn advance(&mut self, n: usize) -> Result<(), Error> {
+    pub fn advance(&mut self, n: usize) -> Result<(), Cause> {
         if n <= self.max() {
             self.moved = self.moved.saturating_add(n as u64);
             return Ok(());
@@ -196,9 +197,9 @@ impl Transfer {
         Err(self.too_many(n))
     }
 
-    /// Why so many bytes cannot be counted.
+    /// Why `n` bytes cannot be counted.
     #[cold]
-    fn too_many(&self, n: usize) -> Error {
+    fn too_many(&self, n: usize) -> Cause {
         let max = self.max();
         match (max, self.side, self.declared) {
             (1.., ..) => LocalError::Overrun { reported: n, max }.into(),
@@ -210,21 +211,21 @@ impl Transfer {
         }
     }
 
-    /// The object is at its end: is it whole? Its size if so.
+    /// Checks at the end of the object that it is complete, and returns its size.
     ///
     /// # Errors
-    /// It is shorter than declared: [`LocalError::ShorterThanDeclared`] at the sender,
-    /// [`PeerError::Truncated`] at the receiver.
+    /// Returns [`LocalError::ShorterThanDeclared`] at a sender, and [`PeerError::Truncated`] at a receiver,
+    /// if it is shorter than declared.
     ///
     /// ```
-    /// use dataserver_core::{Error, ObjectSize, PeerError, Transfer};
+    /// use dataserver_core::{Cause, ObjectSize, PeerError, Transfer};
     ///
     /// let transfer = Transfer::receiver(ObjectSize::new(2)?, 9, Transfer::DEFAULT_CHUNK)?;
     /// let truncated = PeerError::Truncated { received: 0, expected: 2 };
-    /// assert_eq!(transfer.finish(), Err(Error::Peer(truncated)));
+    /// assert_eq!(transfer.finish(), Err(Cause::Peer(truncated)));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn finish(&self) -> Result<u64, Error> {
+    pub fn finish(&self) -> Result<u64, Cause> {
         let (moved, bound) = (self.moved, self.bound);
         if !self.declared || moved == bound {
             return Ok(moved);

@@ -1,15 +1,15 @@
-//! What errors say: each of them, in the words of a log.
+//! The messages of all errors.
 
-#[cfg(feature = "registry")]
-use dataserver_core::{AlreadyRegistered, Entry};
 use dataserver_core::{
-    Direction, Error, Key, LocalError, Malformed, ObjectSize, PeerError, Refusal, SizeOutOfRange,
+    Cause, Direction, Key, LocalError, Malformed, ObjectSize, PeerError, Refusal, SizeOutOfRange,
     StartPacket, Timer,
 };
+#[cfg(feature = "registry")]
+use dataserver_core::{Entry, Instant, Registry};
 
 #[test]
-fn every_error_says_what_happened_and_its_numbers() {
-    let malformed = |reason| Error::Peer(PeerError::Malformed(reason));
+fn every_message_says_what_happened_and_shows_the_numbers() {
+    let malformed = |reason| Cause::Peer(PeerError::Malformed(reason));
     let messages = [
         (
             malformed(Malformed::Type(7)),
@@ -57,14 +57,14 @@ fn every_error_says_what_happened_and_its_numbers() {
             "the driver moved 5 bytes where at most 4 were allowed",
         ),
         (
-            LocalError::Misuse { verb: "commit", step: "Read" }.into(),
-            "the driver called `commit` where `Read` was due",
+            LocalError::Misuse { verb: "committed", step: "Read" }.into(),
+            "the driver called `committed` where `Read` was due",
         ),
         (LocalError::Aborted { reason: "the disk is full" }.into(), "aborted: the disk is full"),
         (Timer::Start.into(), "the start timeout ran out"),
         (Timer::Idle.into(), "the idle timeout ran out"),
-        (Timer::End.into(), "the end timeout ran out"),
-        (Timer::Transfer.into(), "the transfer timeout ran out"),
+        (Timer::Receipt.into(), "the receipt timeout ran out"),
+        (Timer::Total.into(), "the total timeout ran out"),
         (Refusal::NotRegistered.into(), "refused: nothing is registered for this start packet"),
         (Refusal::InUse.into(), "refused: another connection is using this registration"),
         (
@@ -78,7 +78,7 @@ fn every_error_says_what_happened_and_its_numbers() {
 }
 
 #[test]
-fn a_size_out_of_range_says_the_range() {
+fn the_message_of_a_size_out_of_range_shows_the_range() {
     assert_eq!(
         SizeOutOfRange(1 << 63).to_string(),
         "object size 9223372036854775808, expected at most 9223372036854775807"
@@ -86,7 +86,7 @@ fn a_size_out_of_range_says_the_range() {
 }
 
 #[test]
-fn what_a_log_shows_of_packets_keys_and_entries() {
+fn packets_keys_and_sizes_are_shown_for_logs() {
     let key = Key::from_name("start");
     let hex = "ea2b2676c28c0db26d39331a336c6b92";
     assert_eq!(key.to_string(), hex);
@@ -103,16 +103,23 @@ fn what_a_log_shows_of_packets_keys_and_entries() {
 
 #[cfg(feature = "registry")]
 #[test]
-fn an_entry_that_is_there_already_is_named() {
+fn the_message_of_an_entry_registered_twice_shows_the_entry() {
     let key = Key::from_name("start");
-    let already = |entry| AlreadyRegistered(entry).to_string();
-    let get = StartPacket::get(key).with_size(5).unwrap();
-    assert_eq!(
-        already(Entry::exact(get)),
-        format!("already registered: get of 5 bytes, key {key}")
-    );
-    assert_eq!(
-        already(Entry::any_size(get, 9)),
-        format!("already registered: get of any size up to 9 bytes, key {key}")
-    );
+    let message = |direction, entry: Entry| {
+        let mut registry = Registry::new();
+        registry.insert(direction, entry, (), Instant::default()).unwrap();
+        let error = registry.insert(direction, entry, (), Instant::default()).unwrap_err();
+        error.to_string()
+    };
+    let sized = StartPacket::get(key).with_size(5).unwrap();
+    for (direction, entry, expected) in [
+        (Direction::Get, Entry::exact(sized), "get of 5 bytes"),
+        (Direction::Put, Entry::exact(sized), "put of 5 bytes"),
+        (Direction::Get, Entry::exact(StartPacket::get(key)), "get of unknown size"),
+        (Direction::Get, Entry::new(key), "get of any size"),
+        (Direction::Put, Entry::new(key).max_size(9), "put of any size up to 9 bytes"),
+    ] {
+        let expected = format!("already registered: {expected}, key {key}");
+        assert_eq!(message(direction, entry), expected);
+    }
 }

@@ -1,9 +1,9 @@
-//! The core depends on nothing.
+//! The core has no dependencies.
 
 use std::process::Command;
 
 #[test]
-fn the_dependency_tree_is_one_line() {
+fn the_dependency_tree_contains_the_core_only() {
     let output = Command::new(env!("CARGO"))
         .args(["tree", "-p", env!("CARGO_PKG_NAME"), "-e", "normal", "--all-features"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))

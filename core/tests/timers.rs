@@ -1,10 +1,11 @@
-//! The timers: which one runs when, and that it takes a failed attempt at a due time to end the
-//! connection. All times here are in seconds.
+//! The timers: which one applies in which state. Only an attempt that fails after the deadline, or the
+//! total timer, ends a connection. All times are in seconds.
 
 use core::time::Duration;
 
 use dataserver_core::{
-    Config, Connection, Error, Instant, Key, PeerError, StartPacket, Step, Timeouts, Timer,
+    Cause, Config, Connection, Instant, Key, ObjectSize, PeerError, StartPacket, Step, Timeouts,
+    Timer,
 };
 
 const PUT: StartPacket = StartPacket::put(Key::from_name("start"));
@@ -12,10 +13,10 @@ const GET: StartPacket = StartPacket::get(Key::from_name("start"));
 const END_OF_TIME: Instant = Instant::new(Duration::MAX);
 
 #[test]
-fn the_defaults_are_the_originals_five_seconds_and_a_minute_for_the_receipt() {
-    let Timeouts { start, idle, end, transfer } = Timeouts::default();
-    assert_eq!((start, idle), (Duration::from_secs(5), Duration::from_secs(5)));
-    assert_eq!((end, transfer), (Duration::from_secs(60), Duration::MAX));
+fn the_default_timeouts_are_those_of_the_original_and_a_minute_for_the_receipt() {
+    let Timeouts { start, idle, receipt, total, .. } = Timeouts::default();
+    assert_eq!((start, idle), (Some(Duration::from_secs(5)), Some(Duration::from_secs(5))));
+    assert_eq!((receipt, total), (Some(Duration::from_secs(60)), None));
 }
 
 #[test]
@@ -23,31 +24,31 @@ fn a_client_that_sends_the_start_packet_slowly_does_not_extend_the_start_timer()
     let mut server = Connection::server(config(), at(100));
     assert_eq!(server.deadline(at(100)), Some(at(105)));
     for (second, byte) in (101..).zip(&PUT.as_bytes()[..4]) {
-        server.feed(&[*byte]);
-        server.would_block(at(second));
+        server.handle_read(&[*byte]);
+        server.handle_blocked(at(second));
         assert_eq!(server.deadline(at(second)), Some(at(105)));
         assert!(matches!(server.step(), Step::Read { .. }));
     }
-    server.would_block(just_before(at(105)));
+    server.handle_blocked(just_before(at(105)));
     assert!(matches!(server.step(), Step::Read { .. }));
-    server.would_block(at(105));
+    server.handle_blocked(at(105));
     assert_eq!(server.step(), timed_out(Timer::Start));
 }
 
 #[test]
-fn a_start_packet_that_is_there_at_the_last_attempt_is_not_late() {
+fn a_start_packet_read_by_the_last_attempt_is_accepted() {
     let mut server = Connection::server(config(), at(100));
-    server.would_block(at(100));
+    server.handle_blocked(at(100));
     server.handle_timeout(at(1_000));
-    server.feed(PUT.as_bytes());
+    server.handle_read(PUT.as_bytes());
     assert_eq!(server.step(), Step::Decide(PUT));
 }
 
 #[test]
-fn a_client_that_prepares_for_long_is_not_timed_out_before_its_first_write() {
+fn a_client_does_not_time_out_before_its_first_write() {
     let mut client = Connection::client(config(), PUT, at(100));
     client.handle_timeout(at(1_000));
-    client.would_block(at(1_000));
+    client.handle_blocked(at(1_000));
     assert_eq!(client.step(), Step::Write { bytes: PUT.as_bytes(), payload: 4 << 20 });
     assert_eq!(client.deadline(at(1_000)), Some(at(1_001)));
 }
@@ -56,13 +57,13 @@ fn a_client_that_prepares_for_long_is_not_timed_out_before_its_first_write() {
 fn a_client_that_cannot_write_the_start_packet_is_idle() {
     let mut client = Connection::client(config(), PUT, at(100));
     for second in 101..120 {
-        client.would_block(at(second));
-        client.advance(1); // each byte stops the timer
+        client.handle_blocked(at(second));
+        client.handle_moved(1); // each byte resets the timer
     }
     assert_eq!(client.deadline(at(120)), Some(at(121)));
     for second in 120..=131 {
         assert!(matches!(client.step(), Step::Write { .. }));
-        client.would_block(at(second));
+        client.handle_blocked(at(second));
     }
     assert_eq!(client.step(), timed_out(Timer::Idle));
 }
@@ -70,67 +71,67 @@ fn a_client_that_cannot_write_the_start_packet_is_idle() {
 #[test]
 fn the_start_timer_ends_with_the_start_packet() {
     let mut server = Connection::server(config(), at(0));
-    server.feed(PUT.as_bytes());
+    server.handle_read(PUT.as_bytes());
     assert_eq!(server.deadline(at(1)), None);
-    server.accept(u64::MAX);
+    server.accept(None);
     assert_eq!(server.deadline(at(1)), Some(at(9)));
-    server.would_block(at(20));
+    server.handle_blocked(at(20));
     assert_eq!(server.step(), Step::Receive { max: 4 << 20 });
 }
 
 #[test]
-fn a_reader_is_idle_from_the_first_failed_attempt_after_the_last_progress() {
+fn the_idle_time_of_a_reader_starts_with_the_first_failed_attempt_after_progress() {
     let mut receiver = receiver();
-    receiver.would_block(at(10));
-    receiver.would_block(at(12));
+    receiver.handle_blocked(at(10));
+    receiver.handle_blocked(at(12));
     assert_eq!(receiver.deadline(at(12)), Some(at(18)));
-    receiver.advance(1);
-    receiver.would_block(at(17));
+    receiver.handle_moved(1);
+    receiver.handle_blocked(at(17));
     assert_eq!(receiver.deadline(at(17)), Some(at(25)));
-    receiver.would_block(just_before(at(25)));
+    receiver.handle_blocked(just_before(at(25)));
     assert!(matches!(receiver.step(), Step::Receive { .. }));
-    receiver.would_block(at(25));
+    receiver.handle_blocked(at(25));
     assert_eq!(receiver.step(), timed_out(Timer::Idle));
 }
 
 #[test]
-fn a_writer_is_tried_again_each_eighth_of_the_timeout_until_the_eleventh() {
+fn a_writer_is_retried_each_eighth_of_the_timeout_eleven_times() {
     let mut sender = sender();
-    sender.would_block(at(10));
-    sender.would_block(at(10));
+    sender.handle_blocked(at(10));
+    sender.handle_blocked(at(10));
     for second in 11..=15 {
-        sender.would_block(just_before(at(second)));
+        sender.handle_blocked(just_before(at(second)));
         assert_eq!(sender.deadline(at(second)), Some(at(second)));
-        sender.would_block(at(second));
+        sender.handle_blocked(at(second));
     }
-    sender.advance(1); // there was room
-    sender.would_block(at(17));
+    sender.handle_moved(1); // there was room
+    sender.handle_blocked(at(17));
     for second in 18..=27 {
         assert_eq!(sender.deadline(at(17)), Some(at(second)));
-        sender.would_block(at(second));
+        sender.handle_blocked(at(second));
     }
-    sender.would_block(just_before(at(28)));
+    sender.handle_blocked(just_before(at(28)));
     assert!(matches!(sender.step(), Step::Send { .. }));
-    sender.would_block(at(28));
+    sender.handle_blocked(at(28));
     assert_eq!(sender.step(), timed_out(Timer::Idle));
 }
 
 #[test]
-fn a_writer_that_is_late_catches_up_with_its_retries() {
+fn a_late_writer_makes_all_its_retries() {
     let mut sender = sender();
-    sender.would_block(at(10));
+    sender.handle_blocked(at(10));
     for retry in 11..=20 {
         assert_eq!(sender.deadline(at(1_000)), Some(at(retry)));
-        sender.would_block(at(1_000));
+        sender.handle_blocked(at(1_000));
         assert!(matches!(sender.step(), Step::Send { .. }));
     }
-    sender.would_block(at(1_000));
+    sender.handle_blocked(at(1_000));
     assert_eq!(sender.step(), timed_out(Timer::Idle));
 }
 
 #[test]
-fn a_peer_is_cut_one_and_a_half_timeouts_after_progress_that_readiness_did_not_show() {
-    // The peer makes room at 100 + `room`, once. Only the attempts at deadlines find it.
+fn an_idle_peer_is_disconnected_at_most_one_and_a_half_timeouts_after_unsignaled_progress() {
+    // The peer makes room once, at 100 + `room`. Only the attempts at deadlines find it.
     for room in 1..16 {
         let mut sender = sender();
         let (mut now, mut has_room, mut attempts) = (at(100), true, 0);
@@ -138,14 +139,14 @@ fn a_peer_is_cut_one_and_a_half_timeouts_after_progress_that_readiness_did_not_s
             attempts += 1;
             if has_room && now >= at(100 + room) {
                 has_room = false;
-                sender.advance(1);
+                sender.handle_moved(1);
             } else {
-                sender.would_block(now);
+                sender.handle_blocked(now);
                 now = sender.deadline(now).unwrap_or(now);
             }
         }
         assert_eq!(sender.step(), timed_out(Timer::Idle));
-        assert!(attempts < 30, "a driver that spins");
+        assert!(attempts < 30, "the driver spins");
         match room {
             ..=11 => assert!(now >= at(100 + room + 8) && now <= at(100 + room + 12), "{now:?}"),
             _ => assert_eq!(now, at(111), "no progress within the timeout"),
@@ -154,7 +155,7 @@ fn a_peer_is_cut_one_and_a_half_timeouts_after_progress_that_readiness_did_not_s
 }
 
 #[test]
-fn a_driver_that_is_about_to_wait_learns_when_to_try_again() {
+fn the_deadline_before_a_wait_is_the_time_of_its_first_retry() {
     let cases = [
         (receiver(), 8),
         (whole(), 8),
@@ -168,14 +169,14 @@ fn a_driver_that_is_about_to_wait_learns_when_to_try_again() {
         let before = connection.clone();
         assert_eq!(connection.deadline(at(100)), Some(at(100 + seconds)), "{:?}", before.step());
         let mut waiting = connection.clone();
-        waiting.would_block(at(100));
+        waiting.handle_blocked(at(100));
         assert_eq!(waiting.deadline(just_before(at(101))), Some(at(100 + seconds)));
         assert_eq!(connection, before);
     }
 }
 
 #[test]
-fn time_alone_ends_no_wait_and_no_step_of_the_application() {
+fn handle_timeout_alone_ends_no_wait() {
     let mut fresh = vec![
         Connection::server(config(), at(0)),
         Connection::client(config(), PUT, at(0)),
@@ -187,11 +188,11 @@ fn time_alone_ends_no_wait_and_no_step_of_the_application() {
         committed(),
     ];
     let waiting = fresh.clone().into_iter().map(|mut connection| {
-        connection.would_block(at(1));
+        connection.handle_blocked(at(1));
         connection
     });
     fresh.extend(waiting.collect::<Vec<_>>());
-    fresh.extend(turns_of_the_application());
+    fresh.extend(steps_of_the_application());
     for mut connection in fresh {
         let before = connection.clone();
         connection.handle_timeout(at(1_000_000));
@@ -200,41 +201,41 @@ fn time_alone_ends_no_wait_and_no_step_of_the_application() {
 }
 
 #[test]
-fn nobody_waits_for_the_peer_while_it_is_the_applications_turn() {
-    for mut connection in turns_of_the_application() {
+fn no_timer_runs_in_the_steps_of_the_application() {
+    for mut connection in steps_of_the_application() {
         let before = connection.clone();
         assert_eq!(connection.deadline(at(10)), None);
-        connection.would_block(at(10));
-        connection.would_block(at(1_000_000));
+        connection.handle_blocked(at(10));
+        connection.handle_blocked(at(1_000_000));
         assert_eq!(connection, before);
     }
 }
 
 #[test]
-fn a_wait_ends_with_the_state_that_it_was_in() {
+fn a_new_state_starts_a_new_wait() {
     let mut receiver = receiver();
-    receiver.would_block(at(10));
-    receiver.end_of_stream();
+    receiver.handle_blocked(at(10));
+    receiver.handle_end_of_stream();
     assert_eq!(receiver.deadline(at(10)), None);
-    receiver.commit();
+    receiver.committed();
     assert_eq!(receiver.deadline(at(20)), Some(at(21)));
 
     let mut sender = sender();
-    sender.would_block(at(10));
+    sender.handle_blocked(at(10));
     sender.offer(0, true);
     assert_eq!(sender.deadline(at(10)), None);
-    sender.still_open();
+    sender.handle_still_open();
     assert_eq!(sender.deadline(at(11)), Some(at(12)));
-    sender.would_block(at(11));
-    sender.would_block(at(15));
-    sender.shut_down();
+    sender.handle_blocked(at(11));
+    sender.handle_blocked(at(15));
+    sender.handle_shutdown();
     assert_eq!(sender.deadline(at(16)), Some(at(77)));
 }
 
 #[test]
-fn an_offer_of_nothing_does_not_stop_the_idle_timer() {
+fn an_offer_does_not_reset_the_idle_timer() {
     let mut sender = sender();
-    sender.would_block(at(10));
+    sender.handle_blocked(at(10));
     let before = sender.clone();
     sender.offer(0, false);
     sender.offer(7, true);
@@ -242,200 +243,246 @@ fn an_offer_of_nothing_does_not_stop_the_idle_timer() {
 }
 
 #[test]
-fn a_receiver_that_waits_for_the_end_of_the_stream_is_under_the_idle_timer() {
+fn the_idle_timer_applies_to_a_receiver_that_waits_for_the_end_of_the_stream() {
     let mut whole = whole();
-    whole.would_block(at(10));
+    whole.handle_blocked(at(10));
     assert_eq!(whole.deadline(at(10)), Some(at(18)));
-    whole.would_block(at(18));
+    whole.handle_blocked(at(18));
     assert_eq!(whole.step(), timed_out(Timer::Idle));
 }
 
 #[test]
-fn a_shutdown_that_has_to_wait_is_a_write_at_either_side() {
+fn a_blocked_shutdown_is_retried_like_a_write_on_both_sides() {
     for mut connection in [still_open(), committed()] {
         for second in 10..=20 {
-            connection.would_block(at(second));
+            connection.handle_blocked(at(second));
             assert_eq!(connection.deadline(at(second)), Some(at(second + 1)));
         }
-        connection.would_block(at(21));
+        connection.handle_blocked(at(21));
         assert_eq!(connection.step(), timed_out(Timer::Idle));
     }
 }
 
 #[test]
-fn the_receipt_has_a_timer_of_its_own() {
+fn the_receipt_timer_applies_to_the_receipt() {
     let mut sender = awaiting();
-    sender.would_block(at(10));
-    sender.would_block(at(50));
+    sender.handle_blocked(at(10));
+    sender.handle_blocked(at(50));
     assert_eq!(sender.deadline(at(50)), Some(at(71)));
-    sender.would_block(just_before(at(71)));
+    sender.handle_blocked(just_before(at(71)));
     assert_eq!(sender.step(), Step::AwaitEnd);
-    sender.would_block(at(71));
-    assert_eq!(sender.step(), timed_out(Timer::End));
+    sender.handle_blocked(at(71));
+    assert_eq!(sender.step(), timed_out(Timer::Receipt));
 }
 
 #[test]
-fn the_transfer_timer_runs_in_every_state_and_nothing_extends_it() {
-    let idle = Duration::from_secs(80);
-    let timeouts = Timeouts { idle, transfer: Duration::from_secs(3), ..config().timeouts };
-    let config = Config { timeouts, ..config() };
+fn the_total_timer_runs_in_every_state_and_is_never_extended() {
+    let timeouts = timeouts().idle(seconds(80)).total(seconds(3));
+    let config = Config::default().timeouts(timeouts);
     let expect = |connection: &Connection| {
         assert_eq!(connection.deadline(at(100)), Some(at(103)), "{:?}", connection.step());
         let mut early = connection.clone();
         early.handle_timeout(just_before(at(103)));
         assert_eq!(early, *connection);
         early.handle_timeout(at(103));
-        assert_eq!(early.step(), timed_out(Timer::Transfer));
+        assert_eq!(early.step(), timed_out(Timer::Total));
         let mut failed = connection.clone();
-        failed.would_block(at(103));
-        assert_eq!(failed.step(), timed_out(Timer::Transfer));
+        failed.handle_blocked(at(103));
+        assert_eq!(failed.step(), timed_out(Timer::Total));
     };
     let mut server = Connection::server(config, at(100));
     expect(&server);
-    server.feed(PUT.as_bytes());
+    server.handle_read(PUT.as_bytes());
     expect(&server);
-    server.accept(u64::MAX);
+    server.accept(None);
     expect(&server);
-    server.would_block(at(102));
-    server.advance(1);
+    server.handle_blocked(at(102));
+    server.handle_moved(1);
     expect(&server);
-    server.would_block(at(102));
+    server.handle_blocked(at(102));
     expect(&server);
-    server.end_of_stream();
+    server.handle_end_of_stream();
     expect(&server);
-    server.commit();
+    server.committed();
     expect(&server);
-    server.shut_down();
+    server.handle_shutdown();
     assert_eq!(server.step(), Step::Done(Ok(1)));
     assert_eq!(server.deadline(at(100)), None);
 
     let mut client = Connection::client(config, PUT.with_size(1).unwrap(), at(100));
     expect(&client);
-    client.advance(25);
+    client.handle_moved(25);
     expect(&client);
-    client.advance(1);
+    client.handle_moved(1);
     expect(&client); // Offer
     client.offer(0, true);
     expect(&client); // Peek
-    client.still_open();
+    client.handle_still_open();
     expect(&client);
-    client.shut_down();
+    client.handle_shutdown();
     expect(&client);
 }
 
 #[test]
-fn the_deadline_is_the_first_of_all_times_that_matter() {
-    let timeouts = Timeouts { transfer: Duration::from_secs(20), ..config().timeouts };
-    let mut client = Connection::client(Config { timeouts, ..config() }, GET, at(0));
+fn the_deadline_is_the_earlier_of_the_retry_and_the_total_timeout() {
+    let config = Config::default().timeouts(timeouts().total(seconds(20)));
+    let mut client = Connection::client(config, GET, at(0));
     assert_eq!(client.deadline(at(0)), Some(at(1)));
-    client.advance(25);
+    client.handle_moved(25);
     assert_eq!(client.deadline(at(4)), Some(at(12)));
-    client.would_block(at(10));
+    client.handle_blocked(at(10));
     assert_eq!(client.deadline(at(10)), Some(at(18)));
-    client.advance(1);
+    client.handle_moved(1);
     assert_eq!(client.deadline(at(15)), Some(at(20)));
-    client.would_block(at(15));
+    client.handle_blocked(at(15));
     assert_eq!(client.deadline(at(15)), Some(at(20)));
 }
 
 #[test]
-fn of_two_timers_that_are_due_the_transfer_timer_is_named() {
-    let timeouts = Timeouts { transfer: Duration::from_secs(5), ..config().timeouts };
-    let mut server = Connection::server(Config { timeouts, ..config() }, at(0));
-    server.would_block(at(5));
-    assert_eq!(server.step(), timed_out(Timer::Transfer));
+fn when_two_timers_expire_together_the_total_timer_is_reported() {
+    let config = Config::default().timeouts(timeouts().total(seconds(5)));
+    let mut server = Connection::server(config, at(0));
+    server.handle_blocked(at(5));
+    assert_eq!(server.step(), timed_out(Timer::Total));
 }
 
 #[test]
 fn a_deadline_is_inclusive_and_a_spurious_call_changes_nothing() {
     let mut waiting = receiver();
-    waiting.would_block(at(10));
+    waiting.handle_blocked(at(10));
     let mut awaiting = awaiting();
-    awaiting.would_block(at(10));
+    awaiting.handle_blocked(at(10));
     let mut writing = sender();
-    writing.would_block(at(10));
-    (11..=20).for_each(|second| writing.would_block(at(second)));
+    writing.handle_blocked(at(10));
+    (11..=20).for_each(|second| writing.handle_blocked(at(second)));
     let fresh = Connection::server(config(), at(10));
     for before in [fresh, waiting, awaiting, writing] {
         let deadline = before.deadline(at(10)).unwrap();
         let mut connection = before.clone();
-        connection.would_block(Instant::default());
-        connection.would_block(just_before(deadline));
+        connection.handle_blocked(Instant::default());
+        connection.handle_blocked(just_before(deadline));
         connection.handle_timeout(deadline);
         assert_eq!(connection, before);
-        connection.would_block(deadline);
-        assert!(matches!(connection.step(), Step::Done(Err(Error::TimedOut(_)))));
+        connection.handle_blocked(deadline);
+        assert!(matches!(connection.step(), Step::Done(Err(Cause::TimedOut(_)))));
     }
 }
 
 #[test]
 fn a_timeout_of_zero_is_due_at_once() {
     let zero = Duration::ZERO;
-    let timeouts = Timeouts { start: zero, idle: zero, end: zero, transfer: Duration::MAX };
-    let config = Config { timeouts, ..config() };
+    let config = Config::default().timeouts(timeouts().start(zero).idle(zero).receipt(zero));
     let mut server = Connection::server(config, at(3));
     assert_eq!(server.deadline(at(3)), Some(at(3)));
-    server.would_block(at(3));
+    server.handle_blocked(at(3));
     assert_eq!(server.step(), timed_out(Timer::Start));
 
     let mut client = Connection::client(config, GET, at(3));
     for attempts_left in (0..12).rev() {
         assert_eq!(client.deadline(at(3)), Some(at(3)));
-        client.would_block(at(3));
+        client.handle_blocked(at(3));
         assert_eq!(matches!(client.step(), Step::Done(_)), attempts_left == 0);
     }
 }
 
 #[test]
-fn the_longest_duration_is_for_ever() {
-    let never = Duration::MAX;
-    let timeouts = Timeouts { start: never, idle: never, end: never, transfer: never };
-    let config = Config { timeouts, ..config() };
-    for epoch in [0, 1_000_000] {
+fn no_timeout_and_the_longest_duration_mean_no_limit() {
+    for (never, epoch) in
+        [(None, 0), (None, 1_000_000), (Some(Duration::MAX), 0), (Some(Duration::MAX), 1_000_000)]
+    {
+        let timeouts = Timeouts::default().start(never).idle(never).receipt(never).total(never);
+        let config = Config::default().timeouts(timeouts);
         let mut server = Connection::server(config, at(epoch));
         expect_never(&mut server);
-        server.feed(PUT.as_bytes());
-        server.accept(u64::MAX);
+        server.handle_read(PUT.as_bytes());
+        server.accept(None);
         expect_never(&mut server);
 
         let mut client = Connection::client(config, PUT, at(epoch));
         expect_never(&mut client);
-        client.advance(25);
+        client.handle_moved(25);
         expect_never(&mut client);
         client.offer(0, true);
         expect_never(&mut client);
-        client.still_open();
+        client.handle_still_open();
         expect_never(&mut client);
-        client.shut_down();
+        client.handle_shutdown();
         expect_never(&mut client);
-        client.end_of_stream();
+        client.handle_end_of_stream();
         assert_eq!(client.step(), Step::Done(Ok(0)));
     }
 }
 
 #[test]
-fn a_timer_that_would_be_due_after_the_end_of_time_is_never_due() {
+fn each_timer_can_be_disabled_alone() {
+    let expect = |connection: &mut Connection, limited: bool| {
+        assert_eq!(connection.deadline(at(0)).is_some(), limited, "{:?}", connection.step());
+        if !limited {
+            expect_never(connection);
+        }
+    };
+    let steps = |timeouts| {
+        let config = Config::default().timeouts(timeouts);
+        let server = Connection::server(config, at(0));
+        let mut reader = Connection::client(config, GET, at(0));
+        reader.handle_moved(25);
+        let mut awaiting = Connection::client(config, PUT, at(0));
+        awaiting.handle_moved(25);
+        awaiting.offer(0, true);
+        awaiting.handle_still_open();
+        let writer = awaiting.clone();
+        awaiting.handle_shutdown();
+        [server, reader, writer, awaiting]
+    };
+    for (timeouts, limited) in [
+        (timeouts(), [true, true, true, true]),
+        (timeouts().start(None), [false, true, true, true]),
+        (timeouts().idle(None), [true, false, false, true]),
+        (timeouts().receipt(None), [true, true, true, false]),
+        (timeouts().start(None).idle(None).receipt(None), [false; 4]),
+    ] {
+        for (mut connection, limited) in steps(timeouts).into_iter().zip(limited) {
+            expect(&mut connection, limited);
+        }
+    }
+}
+
+#[test]
+fn declare_keeps_the_total_timer_and_restarts_a_wait() {
+    let config = Config::default().timeouts(timeouts().total(seconds(20)));
+    let mut client = Connection::client(config, PUT, at(0));
+    client.handle_blocked(at(10));
+    client.handle_blocked(at(11));
+    client.declare(ObjectSize::new(3).unwrap());
+    assert_eq!(client.deadline(at(12)), Some(at(13)));
+    assert_eq!(client.deadline(at(30)), Some(at(20)));
+    client.handle_timeout(at(20));
+    assert_eq!(client.step(), timed_out(Timer::Total));
+}
+
+#[test]
+fn a_timer_that_is_due_beyond_the_range_of_time_never_expires() {
     let late = just_before(END_OF_TIME);
     for mut connection in [receiver(), sender(), Connection::server(config(), late)] {
-        connection.would_block(late);
+        connection.handle_blocked(late);
         let before = connection.clone();
         assert_eq!(connection.deadline(late), None);
-        connection.would_block(END_OF_TIME);
+        connection.handle_blocked(END_OF_TIME);
         assert_eq!(connection, before);
     }
 }
 
 #[test]
-fn a_reset_while_waiting_leaves_no_deadline() {
+fn a_reset_during_a_wait_clears_the_deadline() {
     let mut receiver = receiver();
-    receiver.would_block(at(10));
-    receiver.reset();
+    receiver.handle_blocked(at(10));
+    receiver.handle_reset();
     assert_eq!(receiver.deadline(at(10)), None);
     assert_eq!(receiver.step(), Step::Done(Err(PeerError::Reset { moved: 1 }.into())));
 }
 
 #[test]
-fn what_is_left_until_a_deadline_is_exact_to_the_nanosecond() {
+fn the_time_left_until_a_deadline_is_exact_to_the_nanosecond() {
     let instant = |seconds, nanos| Instant::new(Duration::new(seconds, nanos));
     let left = [
         (instant(10, 250_000_001), instant(7, 500_000_000), Duration::new(2, 750_000_001)),
@@ -452,39 +499,41 @@ fn what_is_left_until_a_deadline_is_exact_to_the_nanosecond() {
 
 fn expect_never(connection: &mut Connection) {
     assert_eq!(connection.deadline(at(1_000_000)), None);
-    connection.would_block(at(1_000_000));
+    connection.handle_blocked(at(1_000_000));
     assert_eq!(connection.deadline(at(1_000_000)), None);
     let before = connection.clone();
-    connection.would_block(END_OF_TIME);
-    connection.would_block(END_OF_TIME);
+    connection.handle_blocked(END_OF_TIME);
+    connection.handle_blocked(END_OF_TIME);
     connection.handle_timeout(END_OF_TIME);
     assert_eq!(*connection, before);
 }
 
-/// Three timeouts that can be told apart.
 fn config() -> Config {
-    let timeouts = Timeouts {
-        start: Duration::from_secs(5),
-        idle: Duration::from_secs(8),
-        end: Duration::from_secs(61),
-        transfer: Duration::MAX,
-    };
-    Config { timeouts, ..Config::default() }
+    Config::default().timeouts(timeouts())
+}
+
+/// Three different timeouts, and no total timeout.
+fn timeouts() -> Timeouts {
+    Timeouts::default().start(seconds(5)).idle(seconds(8)).receipt(seconds(61)).total(None)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 /// A receiver of unknown size that has received a byte.
 fn receiver() -> Connection {
     let mut client = Connection::client(config(), GET, at(0));
-    client.advance(25);
-    client.advance(1);
+    client.handle_moved(25);
+    client.handle_moved(1);
     client
 }
 
-/// A receiver that has all bytes, and not the end of the stream.
+/// A receiver that has all bytes, but has not seen the end of the stream.
 fn whole() -> Connection {
     let mut client = Connection::client(config(), GET.with_size(2).unwrap(), at(0));
-    client.advance(25);
-    client.advance(2);
+    client.handle_moved(25);
+    client.handle_moved(2);
     assert_eq!(client.step(), Step::AwaitEnd);
     client
 }
@@ -492,56 +541,56 @@ fn whole() -> Connection {
 /// A sender of unknown size that has sent a byte.
 fn sender() -> Connection {
     let mut client = Connection::client(config(), PUT, at(0));
-    client.advance(25);
-    client.advance(1);
+    client.handle_moved(25);
+    client.handle_moved(1);
     client
 }
 
-/// A sender whose application has no more.
+/// A sender whose application has reached the end of the object.
 fn ended() -> Connection {
     let mut sender = sender();
     sender.offer(0, true);
     sender
 }
 
-/// A sender that is to shut down.
+/// A sender that shuts down next.
 fn still_open() -> Connection {
     let mut sender = ended();
-    sender.still_open();
+    sender.handle_still_open();
     sender
 }
 
 /// A sender that waits for the receipt.
 fn awaiting() -> Connection {
     let mut sender = still_open();
-    sender.shut_down();
+    sender.handle_shutdown();
     sender
 }
 
 fn committing() -> Connection {
     let mut receiver = receiver();
-    receiver.end_of_stream();
+    receiver.handle_end_of_stream();
     receiver
 }
 
-/// A receiver that is to shut down.
+/// A receiver that shuts down next.
 fn committed() -> Connection {
     let mut receiver = committing();
-    receiver.commit();
+    receiver.committed();
     receiver
 }
 
-/// Decide, Offer, Peek and Commit. (A peek does not wait.)
-fn turns_of_the_application() -> [Connection; 4] {
+/// Decide, Offer, Peek, and Commit. A peek does not wait.
+fn steps_of_the_application() -> [Connection; 4] {
     let mut deciding = Connection::server(config(), at(0));
-    deciding.feed(PUT.as_bytes());
+    deciding.handle_read(PUT.as_bytes());
     let mut offering = Connection::client(config(), PUT.with_size(1).unwrap(), at(0));
-    offering.advance(25 + 1);
+    offering.handle_moved(25 + 1);
     [deciding, offering, ended(), committing()]
 }
 
 fn timed_out(timer: Timer) -> Step<'static> {
-    Step::Done(Err(Error::TimedOut(timer)))
+    Step::Done(Err(Cause::TimedOut(timer)))
 }
 
 fn at(seconds: u64) -> Instant {

@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -20,7 +20,7 @@ pub(crate) struct Serve {
     pub(crate) puts: Vec<Named>,
     pub(crate) gets: Vec<Named>,
     pub(crate) uses: Uses,
-    pub(crate) max_size: u64,
+    pub(crate) max_size: Option<u64>,
 }
 
 /// `NAME=PATH`.
@@ -53,7 +53,7 @@ pub(crate) struct Object {
     pub(crate) key: Key,
     /// `None` for standard input or output.
     pub(crate) path: Option<PathBuf>,
-    /// `None` where the command line does not say.
+    /// `None` if the command line has no `--size`.
     pub(crate) size: Option<ObjectSize>,
 }
 
@@ -76,7 +76,7 @@ impl Command {
 
 fn parse_serve(mut parser: Parser) -> Result<Command, Error> {
     let (mut listen, mut puts, mut gets) = (None, Vec::new(), Vec::new());
-    let (mut uses, mut max_size) = (Uses::Standing, u64::MAX);
+    let (mut uses, mut max_size) = (Uses::Standing, None);
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("listen") => listen = Some(address(parser.value()?)?),
@@ -89,7 +89,7 @@ fn parse_serve(mut parser: Parser) -> Result<Command, Error> {
             Arg::Long("once" | "until-delivered") => {
                 return Err("--once and --until-delivered exclude each other".into());
             }
-            Arg::Long("max-size") => max_size = parser.value()?.parse()?,
+            Arg::Long("max-size") => max_size = Some(parser.value()?.parse()?),
             Arg::Long("help") | Arg::Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
@@ -101,7 +101,7 @@ fn parse_serve(mut parser: Parser) -> Result<Command, Error> {
     Ok(Command::Serve(Serve { listen, puts, gets, uses, max_size }))
 }
 
-/// `None` where help is asked for.
+/// Returns `None` for `--help`.
 fn parse_object(mut parser: Parser) -> Result<Option<Object>, Error> {
     let (mut operands, mut size) = (Vec::new(), None);
     while let Some(argument) = parser.next()? {

@@ -1,13 +1,12 @@
 //! `put` and `get`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::thread;
 
-use dataserver_std::core::SizeOutOfRange;
-use dataserver_std::{Client, ObjectSize, StartPacket};
+use dataserver_std::{Client, Request};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
@@ -15,27 +14,19 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::arguments::Object;
 use crate::failure::Failure;
 use crate::say;
-use crate::target::{Target, about};
+use crate::target::{Target, with_path};
 
 pub(crate) fn put(object: &Object) -> Result<(), Failure> {
-    // The file before the connection: a ticket is not to be spent on a file that is not there.
+    // The file before the connection: a missing file should not use up an entry of the server.
     let file = match &object.path {
-        Some(path) => open(path).map_err(|error| about(path, &error))?,
+        Some(path) => open(path).map_err(|error| with_path(path, &error))?,
         None => io::stdin().as_fd().try_clone_to_owned()?.into(),
     };
-    let metadata = file.metadata()?;
-    let size = match object.size {
-        Some(size) => size,
-        None if object.path.is_some() && metadata.is_file() => ObjectSize::new(metadata.len())?,
-        None => ObjectSize::UNKNOWN,
-    };
-
-    let packet = with_size(StartPacket::put(object.key), size)?;
-    let mut sender = Client::new(&object.address[..]).put(packet)?;
-    let receipt = if metadata.is_file() {
-        sender.send_file(&file)? // the kernel does it
+    let writer = Client::new(&object.address[..])?.put(request(object))?;
+    let receipt = if object.path.is_some() && file.metadata()?.is_file() {
+        writer.send_file(&file)?
     } else {
-        sender.send_reader(&file)?
+        writer.send_reader(&file)?
     };
     say(&format!("{receipt}, confirmed"));
     Ok(())
@@ -43,12 +34,15 @@ pub(crate) fn put(object: &Object) -> Result<(), Failure> {
 
 pub(crate) fn get(object: &Object) -> Result<(), Failure> {
     let target = target(object)?; // before the connection, as above
-    let packet =
-        with_size(StartPacket::get(object.key), object.size.unwrap_or(ObjectSize::UNKNOWN))?;
-    let mut receiver = Client::new(&object.address[..]).get(packet)?;
-    target.receive(&mut receiver)?;
-    say(&format!("{}, confirmed", receiver.commit()?));
+    let reader = Client::new(&object.address[..])?.get(request(object))?;
+    let receipt = target.receive(reader)?;
+    say(&format!("{receipt}, confirmed"));
     Ok(())
+}
+
+fn request(object: &Object) -> Request {
+    let request = Request::new(object.key);
+    object.size.map_or(request, |size| request.size(size))
 }
 
 fn target(object: &Object) -> io::Result<Target> {
@@ -58,14 +52,14 @@ fn target(object: &Object) -> io::Result<Target> {
     if let Some(target) = Target::direct(path)? {
         return Ok(target);
     }
-    // From here on a signal waits for the thread that will know what to remove.
+    // From here on signals are for the thread that removes the temporary file.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let target = Target::beside(path)?;
-    if let Target::Beside { data, .. } = &target {
-        let data = data.path().to_owned();
+    let target = Target::new(path)?;
+    if let Target::New(new) = &target {
+        let discard = new.discard();
         thread::spawn(move || {
             for signal in signals.forever() {
-                fs::remove_file(&data).ok(); // or it has its final name, and is whole
+                discard();
                 emulate_default_handler(signal).ok();
             }
         });
@@ -79,8 +73,4 @@ fn open(path: &Path) -> io::Result<File> {
         true => Err(io::ErrorKind::IsADirectory.into()),
         false => Ok(file),
     }
-}
-
-fn with_size(packet: StartPacket, size: ObjectSize) -> Result<StartPacket, SizeOutOfRange> {
-    size.bytes().map_or(Ok(packet), |bytes| packet.with_size(bytes))
 }

@@ -1,19 +1,18 @@
-//! Why the tool failed, and what it exits with.
+//! Errors of the tool, and its exit statuses.
 
-use std::fmt::Display;
+use std::fmt;
 use std::io;
 
-use dataserver_std::Error;
-use dataserver_std::core::{Error as Cause, LocalError, PeerError, SizeOutOfRange};
+use dataserver_std::{Cause, Error, LocalError, PeerError};
 
-/// One line to say, and the exit status.
+/// A message of one line, and the exit status.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) status: Status,
-    pub(crate) message: String,
+    message: String,
 }
 
-/// As `help.txt` documents them.
+/// As documented in `help.txt`.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(crate) enum Status {
@@ -26,16 +25,24 @@ pub(crate) enum Status {
 }
 
 impl Failure {
-    pub(crate) fn new(status: Status, message: impl Display) -> Self {
+    pub(crate) fn new(status: Status, message: impl fmt::Display) -> Self {
         Self { status, message: message.to_string() }
     }
 }
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match &error {
             Error::Connect { .. } => Status::Connect,
-            Error::AlreadyRegistered(_) => Status::Usage,
+            Error::Address(_) | Error::AlreadyRegistered(_) => Status::Usage,
             Error::Transfer { cause, .. } => Status::from(*cause),
             _ => Status::Reset,
         };
@@ -61,7 +68,7 @@ impl From<Cause> for Status {
     }
 }
 
-/// An error that is not the adapter's is a file's.
+/// An error of this kind that is not the adapter's is that of a file.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match Error::of(&error) {
@@ -74,11 +81,5 @@ impl From<io::Error> for Failure {
 impl From<lexopt::Error> for Failure {
     fn from(error: lexopt::Error) -> Self {
         Self::new(Status::Usage, format!("{error}; see --help"))
-    }
-}
-
-impl From<SizeOutOfRange> for Failure {
-    fn from(error: SizeOutOfRange) -> Self {
-        Self::new(Status::Usage, error)
     }
 }

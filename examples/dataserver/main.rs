@@ -1,4 +1,4 @@
-//! A small command-line tool.
+//! A command-line tool.
 //!
 #![doc = concat!("```text\n", include_str!("help.txt"), "```")]
 
@@ -17,9 +17,9 @@ use failure::Failure;
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { status, message }) => {
-            say(&message);
-            ExitCode::from(status as u8)
+        Err(failure) => {
+            say(&failure.to_string());
+            ExitCode::from(failure.status as u8)
         }
     }
 }
@@ -33,7 +33,7 @@ fn run() -> Result<(), Failure> {
     }
 }
 
-/// A line for people. Nobody may be reading them, which is no failure.
+/// Prints a message. Standard error may be closed, which is not a failure.
 fn say(line: &str) {
     writeln!(io::stderr(), "dataserver: {line}").ok();
 }

@@ -1,13 +1,13 @@
 //! The device: no `std`, no `alloc`, no operating system, fixed memory. This is the file to copy.
 //!
-//! It talks over a serial line, which moves a byte at a time and knows nothing of connections. All
-//! that the protocol needs of it is here, as [`Line`]:
+//! It uses a serial line, which moves one byte at a time and has no connections. [`Line`] is all that the
+//! protocol needs from it:
 //!
 //! | TCP | this line |
 //! |---|---|
 //! | a byte | a byte |
 //! | the end of the stream (FIN) | a break: the line held low for longer than a byte takes |
-//! | a reset | the carrier is lost: the modem line drops |
+//! | a reset | a loss of the carrier: the modem line drops |
 //!
 //! Nothing blocks: [`Session::poll`] moves at most one byte, and says when to call it again.
 
@@ -15,41 +15,41 @@ use core::num::NonZeroU32;
 use core::time::Duration;
 
 use dataserver_core::{
-    Config, Connection, Direction, Error, Instant, Key, Refusal, StartPacket, Step, Timeouts,
+    Cause, Config, Connection, Direction, Instant, Key, Refusal, StartPacket, Step, Timeouts,
 };
 
-/// What the device does to its UART.
+/// The UART of the device.
 pub(crate) trait Line {
-    /// What has come, if anything has.
-    fn hear(&mut self) -> Option<Heard>;
-    /// Gives one byte to the transmitter. Whether it had room.
-    fn say(&mut self, byte: u8) -> bool;
-    /// Sends a break, behind all bytes. Whether the transmitter had room.
-    fn say_end(&mut self) -> bool;
+    /// Takes the next event from the receiver, if there is one.
+    fn receive(&mut self) -> Option<Received>;
+    /// Gives one byte to the transmitter. Returns whether it had room.
+    fn send(&mut self, byte: u8) -> bool;
+    /// Sends a break after all bytes. Returns whether the transmitter had room.
+    fn send_end(&mut self) -> bool;
     /// Drops the carrier.
     fn hang_up(&mut self);
-    /// Milliseconds since power-on. It may overflow, every 49 days.
+    /// Milliseconds since power-on. The counter wraps around every 49 days.
     fn millis(&self) -> u32;
 }
 
-/// What comes over the line.
+/// An event on the line.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     Byte(u8),
     End,
     Lost,
 }
 
-/// What the device keeps: readings that others get from it, and settings that others give to it.
+/// The memory of the device: readings that a peer gets or is sent, and settings that it receives.
 pub(crate) struct Memory {
     pub(crate) readings: [u8; 300],
     settings: [u8; SETTINGS],
     settings_len: usize,
-    /// Where settings are collected: they count only once they are whole.
+    /// Settings that are being received. They take effect when they are complete.
     incoming: [u8; SETTINGS],
 }
 
-/// The most that there is room for.
+/// The size of the memory for settings.
 pub(crate) const SETTINGS: usize = 128;
 
 pub(crate) const READINGS_KEY: Key = Key::from_name("readings");
@@ -66,46 +66,46 @@ impl Memory {
     }
 }
 
-/// One connection over the line. It has no buffer: a byte goes from the line to where it belongs.
+/// One connection over the line. It has no buffer: each byte moves between the line and the memory.
 pub(crate) struct Session {
     connection: Connection,
-    /// When it began. Time is counted from there, so that an overflow of the clock does not matter.
+    /// When it began. Time is relative to this, so a counter that wraps around does no harm.
     began: u32,
 }
 
 impl Session {
-    /// The device calls: it puts its readings, or gets its settings.
-    pub(crate) fn call(packet: StartPacket, line: &impl Line) -> Self {
-        let connection = Connection::client(CONFIG, packet, Instant::new(Duration::ZERO));
+    /// The device is the client: it puts its readings, or gets its settings.
+    pub(crate) fn client(packet: StartPacket, line: &impl Line) -> Self {
+        let connection = Connection::client(config(), packet, Instant::new(Duration::ZERO));
         Self { connection, began: line.millis() }
     }
 
-    /// Somebody calls the device: they put its settings, or get its readings.
-    pub(crate) fn answer(line: &impl Line) -> Self {
-        let connection = Connection::server(CONFIG, Instant::new(Duration::ZERO));
+    /// The device is the server: a client puts its settings, or gets its readings.
+    pub(crate) fn server(line: &impl Line) -> Self {
+        let connection = Connection::server(config(), Instant::new(Duration::ZERO));
         Self { connection, began: line.millis() }
     }
 
-    /// Tries to move one byte, or to do one other thing.
+    /// Tries one step, which moves at most one byte.
     ///
-    /// The time is taken first, and looked at last: a byte that is there in time is not late, however
-    /// late the device gets to it.
+    /// The time is taken before the attempt: a byte that arrived in time is not late, even if the device
+    /// reads it late.
     pub(crate) fn poll(&mut self, memory: &mut Memory, line: &mut impl Line) -> Next {
         let now = self.now(line);
-        let tried = self.step(memory, line);
-        match tried {
-            Tried::Done => self.connection.handle_timeout(now),
-            Tried::NotReady => self.connection.would_block(now),
+        let attempt = self.step(memory, line);
+        match attempt {
+            Attempt::Done => self.connection.handle_timeout(now),
+            Attempt::NotReady => self.connection.handle_blocked(now),
         }
-        match (self.connection.step(), tried) {
+        match (self.connection.step(), attempt) {
             (Step::Done(outcome), _) => {
                 if outcome.is_err() {
-                    line.hang_up(); // the other side must not take it for an orderly end
+                    line.hang_up(); // the peer must not see a graceful close
                 }
                 Next::Over(outcome)
             }
-            (_, Tried::Done) => Next::Poll,
-            (_, Tried::NotReady) => {
+            (_, Attempt::Done) => Next::Poll,
+            (_, Attempt::NotReady) => {
                 let deadline = self.connection.deadline(now);
                 Next::Sleep(deadline.map_or(Duration::MAX, |due| due.saturating_since(now)))
             }
@@ -116,74 +116,73 @@ impl Session {
         Instant::new(Duration::from_millis(line.millis().wrapping_sub(self.began).into()))
     }
 
-    /// Does what the core asks, if that is possible without waiting for the other side.
-    fn step(&mut self, memory: &mut Memory, line: &mut impl Line) -> Tried {
+    /// Does the step if that is possible without waiting for the peer.
+    fn step(&mut self, memory: &mut Memory, line: &mut impl Line) -> Attempt {
         let connection = &mut self.connection;
         let moved = connection.moved() as usize; // never more than there is memory
         match connection.step() {
-            Step::Read { .. } => match line.hear() {
-                Some(Heard::Byte(byte)) => _ = connection.feed(&[byte]),
+            Step::Read { .. } => match line.receive() {
+                Some(Received::Byte(byte)) => _ = connection.handle_read(&[byte]),
                 other => return Self::no_byte(connection, other),
             },
             Step::Decide(packet) => match (packet.direction(), packet.key()) {
                 (Direction::Get, READINGS_KEY) | (Direction::Put, SETTINGS_KEY) => {
-                    connection.accept(SETTINGS as u64);
+                    connection.accept(Some(SETTINGS as u64));
                 }
                 _ => connection.refuse(Refusal::NotRegistered),
             },
-            // The rest of the start packet; the line has room for one byte at a time.
+            // The rest of the start packet, one byte at a time.
             Step::Write { bytes, .. } => match bytes {
-                [byte, ..] if line.say(*byte) => connection.advance(1),
-                _ => return Tried::NotReady,
+                [byte, ..] if line.send(*byte) => connection.handle_moved(1),
+                _ => return Attempt::NotReady,
             },
-            Step::Receive { .. } => match (line.hear(), memory.incoming.get_mut(moved)) {
-                (Some(Heard::Byte(byte)), Some(place)) => {
+            Step::Receive { .. } => match (line.receive(), memory.incoming.get_mut(moved)) {
+                (Some(Received::Byte(byte)), Some(place)) => {
                     *place = byte;
-                    connection.advance(1);
+                    connection.handle_moved(1);
                 }
-                (Some(Heard::Byte(_)), None) => connection.abort("the memory is full"),
+                (Some(Received::Byte(_)), None) => connection.abort("the memory is full"),
                 (other, _) => return Self::no_byte(connection, other),
             },
             Step::Send { .. } => match memory.readings.get(moved) {
-                Some(byte) if line.say(*byte) => connection.advance(1),
-                Some(_) => return Tried::NotReady,
+                Some(byte) if line.send(*byte) => connection.handle_moved(1),
+                Some(_) => return Attempt::NotReady,
                 None => connection.offer(0, true),
             },
-            // As many as were asked for have been sent. Are there more?
+            // All declared bytes have been sent. The core asks whether there are more.
             Step::Offer { max } => {
                 let left = memory.readings.len().saturating_sub(moved);
                 connection.offer(left.min(max), left <= max);
             }
-            Step::Peek => match line.hear() {
-                Some(Heard::Byte(_)) => connection.advance(1),
-                None => connection.still_open(),
+            Step::Peek => match line.receive() {
+                Some(Received::Byte(_)) => connection.handle_moved(1),
+                None => connection.handle_still_open(),
                 other => return Self::no_byte(connection, other),
             },
-            // From here on the settings hold, also after a loss of power: on a real device, this is
-            // the write to the flash.
+            // From here on the settings survive a loss of power: a real device writes its flash here.
             Step::Commit => {
                 memory.settings = memory.incoming;
                 memory.settings_len = moved;
-                connection.commit();
+                connection.committed();
             }
-            Step::Shutdown if line.say_end() => connection.shut_down(),
-            Step::Shutdown => return Tried::NotReady,
-            Step::AwaitEnd => match line.hear() {
-                Some(Heard::Byte(_)) => connection.advance(1),
+            Step::Shutdown if line.send_end() => connection.handle_shutdown(),
+            Step::Shutdown => return Attempt::NotReady,
+            Step::AwaitEnd => match line.receive() {
+                Some(Received::Byte(_)) => connection.handle_moved(1),
                 other => return Self::no_byte(connection, other),
             },
             Step::Done(_) => {}
         }
-        Tried::Done
+        Attempt::Done
     }
 
-    fn no_byte(connection: &mut Connection, heard: Option<Heard>) -> Tried {
-        match heard {
-            Some(Heard::End) => connection.end_of_stream(),
-            Some(Heard::Lost) => connection.reset(),
-            Some(Heard::Byte(_)) | None => return Tried::NotReady,
+    fn no_byte(connection: &mut Connection, received: Option<Received>) -> Attempt {
+        match received {
+            Some(Received::End) => connection.handle_end_of_stream(),
+            Some(Received::Lost) => connection.handle_reset(),
+            Some(Received::Byte(_)) | None => return Attempt::NotReady,
         }
-        Tried::Done
+        Attempt::Done
     }
 }
 
@@ -194,24 +193,22 @@ pub(crate) enum Next {
     Poll,
     /// Calls it again when the UART interrupts, or after this time at the latest.
     Sleep(Duration),
-    /// Nothing more: so it has ended.
-    Over(Result<u64, Error>),
+    /// Nothing: the connection has ended.
+    Over(Result<u64, Cause>),
 }
 
 #[derive(Clone, Copy)]
-enum Tried {
+enum Attempt {
     Done,
     NotReady,
 }
 
-/// Nobody sends the device more than it has room for: the core sees to that.
-const CONFIG: Config = Config {
-    chunk: NonZeroU32::MIN,
-    limit: SETTINGS as u64,
-    timeouts: Timeouts {
-        start: Duration::from_millis(1000),
-        idle: Duration::from_millis(500),
-        end: Duration::from_millis(1000), // short, to watch it run out
-        transfer: Duration::from_secs(60),
-    },
-};
+/// With this limit the core rejects settings that are larger than the memory for them.
+fn config() -> Config {
+    let timeouts = Timeouts::default()
+        .start(Duration::from_millis(1000))
+        .idle(Duration::from_millis(500))
+        .receipt(Duration::from_millis(1000)) // short, for the test
+        .total(Duration::from_secs(60));
+    Config::default().chunk(NonZeroU32::MIN).max_object_size(SETTINGS as u64).timeouts(timeouts)
+}

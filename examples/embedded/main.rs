@@ -4,8 +4,8 @@
 //! cargo run --release --example embedded
 //! ```
 //!
-//! [`device`] uses nothing but `core`, and is the file to copy. The other end of the line becomes a
-//! TCP connection here, with the std adapter behind it.
+//! [`device`] uses only `core`, and is the file to copy. The other end of the line is a TCP connection
+//! to the std adapter.
 
 mod cable;
 mod device;
@@ -22,9 +22,9 @@ use std::thread;
 use std::time::Duration;
 
 use cable::Cable;
-use dataserver_core::{Error as Cause, LocalError, PeerError, Timer};
+use dataserver_core::{Cause, LocalError, PeerError, Timer};
 use dataserver_examples::peers::{self, Outcome, check};
-use dataserver_std::{Client, Key, Server, StartPacket};
+use dataserver_std::{Client, Entry, Key, Server, StartPacket};
 use device::{Line, Memory, Next, READINGS_KEY, SETTINGS, SETTINGS_KEY, Session};
 
 fn main() -> ExitCode {
@@ -39,43 +39,44 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     println!(
-        "the device: {} bytes for its one connection, {} for what it keeps, no heap",
+        "the device: {} bytes for its connection, {} for its memory, no heap",
         size_of::<Session>(),
         size_of::<Memory>(),
     );
     let readings = peers::object(300).try_into().map_err(|_| "300 bytes are not 300 bytes")?;
     let mut memory = Memory::new(readings);
-    the_device_calls(&mut memory)?;
-    the_device_answers(&mut memory)
+    device_as_client(&mut memory)?;
+    device_as_server(&mut memory)
 }
 
 /// The device is the client.
-fn the_device_calls(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
-    println!("the device calls dataserver-std:");
+fn device_as_client(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
+    println!("the device as a client of dataserver-std:");
     let server = Server::bind("127.0.0.1:0")?;
-    let (address, stop) = (server.local_addr()?, server.stop_handle());
+    let (address, stop) = (server.local_addr(), server.shutdown_handle());
     let (get, too_long) = (StartPacket::get(SETTINGS_KEY), StartPacket::get(TOO_LONG));
     let put = StartPacket::put(READINGS_KEY).with_size(300)?;
     let stored = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&stored);
-    server.on_put(put, move |object| {
-        object.read_to_end(&mut kept.lock().unwrap_or_else(PoisonError::into_inner))
+    server.on_put(Entry::exact(put), move |mut object| {
+        object.read_to_end(&mut kept.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Ok::<_, io::Error>(object.commit()?)
     })?;
-    server.on_get(get, |object| object.send(b"interval = 60"))?;
-    server.on_get(too_long, |object| object.send(&[b'#'; SETTINGS + 1]))?;
+    server.on_get(SETTINGS_KEY, |object| object.send(b"interval = 60"))?;
+    server.on_get(TOO_LONG, |object| object.send(&[b'#'; SETTINGS + 1]))?;
     let running = thread::spawn(|| server.run());
 
     let call = |memory: &mut Memory, packet| {
         let (mut cable, computer) = Cable::to(TcpStream::connect(address)?)?;
-        let outcome = run_session(Session::call(packet, &cable), memory, &mut cable);
+        let outcome = run_session(Session::client(packet, &cable), memory, &mut cable);
         drop(cable);
         computer.join().map_err(|_| "the computer panicked")??;
         Ok::<_, Box<dyn Error>>(outcome)
     };
 
     check("put", &call(memory, put)?, &Ok(300))?;
-    let arrived = stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    check("the readings", &arrived, &memory.readings.to_vec())?;
+    let received = stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    check("the readings", &received, &memory.readings.to_vec())?;
     println!("  puts its readings: the receipt for 300 bytes");
 
     check("get", &call(memory, get)?, &Ok(13))?;
@@ -84,37 +85,37 @@ fn the_device_calls(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
 
     let refused = call(memory, StartPacket::get(READINGS_KEY))?;
     check("a get that is refused", &refused, &Err(PeerError::Reset { moved: 0 }.into()))?;
-    println!("  gets what nobody has: {}", PeerError::Reset { moved: 0 });
+    println!("  gets a key that is not registered: {}", PeerError::Reset { moved: 0 });
 
     let longer = PeerError::LongerThanAllowed { limit: SETTINGS as u64 };
     check("too long settings", &call(memory, too_long)?, &Err(longer.into()))?;
     check("the settings", &memory.settings(), &&b"interval = 60"[..])?;
-    println!("  gets settings that are too long: {longer}; it keeps those that it had");
+    println!("  gets settings that are too long: {longer}; the old settings stay");
 
     let (cable, computer) = Cable::to(TcpStream::connect(address)?)?;
     let mut cable = cable.cut_after(100);
-    let outcome = run_session(Session::call(put, &cable), memory, &mut cable);
-    check("a cut cable", &outcome, &Err(Timer::End.into()))?;
-    println!("  puts its readings over a cable that is cut: {}", Cause::from(Timer::End));
+    let outcome = run_session(Session::client(put, &cable), memory, &mut cable);
+    check("a cut cable", &outcome, &Err(Timer::Receipt.into()))?;
+    println!("  puts its readings over a cable that is cut: {}", Cause::from(Timer::Receipt));
     drop(cable);
     computer.join().map_err(|_| "the computer panicked")??;
 
-    stop.stop(Duration::ZERO);
+    stop.shutdown(Duration::ZERO);
     Ok(running.join().map_err(|_| "the server panicked")??)
 }
 
-/// Settings that the device has no room for.
+/// The key of settings that are larger than the memory for them.
 const TOO_LONG: Key = Key::from_name("too long");
 
 /// The device is the server, of one connection at a time.
-fn the_device_answers(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
-    println!("dataserver-std, and others, call the device:");
+fn device_as_server(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
+    println!("the device as a server:");
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let put = StartPacket::put(SETTINGS_KEY);
 
     thread::scope(|scope| {
-        let calls = scope.spawn(move || call_the_device(address, put));
+        let clients = scope.spawn(move || use_device(address, put));
         for expected in [
             Ok(13),
             Ok(300),
@@ -124,7 +125,7 @@ fn the_device_answers(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
             Err(Timer::Start.into()),
         ] {
             let (mut cable, computer) = Cable::to(listener.accept()?.0)?;
-            let outcome = run_session(Session::answer(&cable), memory, &mut cable);
+            let outcome = run_session(Session::server(&cable), memory, &mut cable);
             drop(cable);
             computer.join().map_err(|_| "the computer panicked")??;
             check("the device", &outcome, &expected)?;
@@ -133,28 +134,28 @@ fn the_device_answers(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
                 Err(error) => println!("  the device: {error}"),
             }
         }
-        let readings = calls.join().map_err(|_| "a caller panicked")??;
+        let readings = clients.join().map_err(|_| "a client panicked")??;
         check("the readings", &readings, &memory.readings.to_vec())?;
         check("the settings", &memory.settings(), &&b"interval = 90"[..])?;
         Ok(())
     })
 }
 
-fn call_the_device(address: SocketAddr, put: StartPacket) -> io::Result<Vec<u8>> {
-    let client = Client::new(address);
-    client.put(put)?.send(b"interval = 90")?;
+fn use_device(address: SocketAddr, put: StartPacket) -> io::Result<Vec<u8>> {
+    let client = Client::new(address).map_err(io::Error::from)?;
+    client.put(peers::request(put))?.send(b"interval = 90")?;
     let mut readings = Vec::new();
-    let mut object = client.get(StartPacket::get(READINGS_KEY))?;
+    let mut object = client.get(READINGS_KEY)?;
     object.read_to_end(&mut readings)?;
     object.commit()?;
 
     let declared = put.with_size(9).map_err(io::Error::other)?;
-    let cut_short = [declared.as_bytes(), &b"inte"[..]].concat();
+    let truncated = [declared.as_bytes(), &b"inte"[..]].concat();
     let too_few = StartPacket::get(READINGS_KEY).with_size(100).map_err(io::Error::other)?;
     for (broken, ends) in [
         (&too_few.as_bytes()[..], false),
         (&put.as_bytes()[..24], true),
-        (&cut_short, true),
+        (&truncated, true),
         (&[], false),
     ] {
         let mut stream = TcpStream::connect(address)?;
@@ -164,13 +165,13 @@ fn call_the_device(address: SocketAddr, put: StartPacket) -> io::Result<Vec<u8>>
         }
         match stream.read_to_end(&mut Vec::new()) {
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-            _ => return Err(io::Error::other("the device did not hang up")),
+            _ => return Err(io::Error::other("the device did not reset the connection")),
         }
     }
     Ok(readings)
 }
 
-/// The device's main loop. Where this sleeps, a device waits for an interrupt, or for the timer.
+/// The device's main loop. Instead of sleeping, a device waits for an interrupt or a timer.
 fn run_session(mut session: Session, memory: &mut Memory, line: &mut impl Line) -> Outcome {
     loop {
         match session.poll(memory, line) {

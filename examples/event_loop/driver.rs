@@ -1,24 +1,24 @@
 //! A complete server, and a client, on one thread: this is the file to copy.
 //!
-//! One slab has all connections, one ordered set their alarms, and one buffer serves them all. The
-//! core says what each connection needs; the poller says when it can have it:
+//! A slab holds the connections, an ordered set their alarms, and all of them share one buffer. The core
+//! says what each connection waits for, and the poller says when the socket is ready:
 //!
 //! | the step | wait for | then |
 //! |---|---|---|
-//! | `Read`, `Receive`, `AwaitEnd` | readable | read once, report; again |
-//! | `Write`, `Send` | writable | write once, report; again |
+//! | `Read`, `Receive`, `AwaitEnd` | readable | read once, and report |
+//! | `Write`, `Send` | writable | write once, and report |
 //! | `Decide`, `Offer`, `Peek`, `Commit`, `Shutdown` | nothing | do it at once |
-//! | `Done` | nothing | disarm if it is good, drop |
+//! | `Done` | nothing | disarm after a success, and drop |
 //!
-//! A connection has a turn when its socket is ready, and when its alarm goes off. A turn always tries
-//! the step. A turn that ends because the socket is not ready tells the core so, has the poller watch
-//! the socket, and sets the alarm to the core's deadline: a socket can have room again long before it
-//! counts as writable. A turn that ends because others should have theirs sets the alarm to the
-//! present.
+//! A connection has a turn when its socket is ready, and when its alarm goes off. A turn always tries the
+//! step. If the socket is not ready, the turn ends: the driver reports that to the core, registers the
+//! socket with the poller, and sets the alarm to the core's deadline, since a socket can have room long
+//! before it counts as writable. If a turn ends because other connections should have theirs, the driver
+//! sets the alarm to the current time.
 //!
-//! Readiness is one-shot: an event disarms its socket, and the socket is armed again, for what its
-//! step then needs, once its turn is over. So there is never more than one event for a connection,
-//! and a busy connection gets no event that nobody wants.
+//! Readiness is one-shot: an event removes the interest in a socket, and the driver registers it again
+//! after the turn, for what its new step waits for. So there is at most one event for each connection, and
+//! a busy connection receives no spurious events.
 
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice, Read, Write};
@@ -29,64 +29,64 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant as StdInstant};
 
-use dataserver_adapter::socket;
-use dataserver_adapter::tcp::{self, AcceptError, Backlog, Waits};
+use dataserver_common::socket;
+use dataserver_common::tcp::{self, AcceptError, Backlog, BlockingMode};
 use dataserver_core::{
-    Claim, Config, Connection, Direction, Error, Instant, Lease, Registry, StartPacket, Step,
+    Cause, Config, Connection, Delivery, Direction, Instant, Lease, Registry, StartPacket, Step,
 };
 use polling::{Event, Events, Poller};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use slab::Slab;
 
-/// What the listener's events are told from those of connections by.
-const LISTENER: usize = usize::MAX - 1; // polling keeps the largest for itself
+/// The poller's key of the listener.
+const LISTENER: usize = usize::MAX - 1; // polling reserves the largest
 
-/// How many steps a connection has in one turn, before the others have theirs: more than one, since
-/// a wait costs about as much, and not many, since all others wait.
+/// How many steps a connection may take in one turn. More than one, since a wait costs about as much as a
+/// step, and not many, since all other connections wait.
 const STEPS_PER_TURN: usize = 16;
 
 const ACCEPTS_PER_TURN: usize = 64;
 
-/// How long to wait where the system is out of descriptors and no connection of ours can end.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait before accepting again if the system is out of file descriptors.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
-/// How many bytes one read may take: of all connections together, since the buffer is one.
+/// The size of the buffer, which all connections share.
 const BUFFER: usize = 64 * 1024;
 
 pub(crate) struct EventLoop {
     poller: Poller,
     listener: Option<(TcpListener, Backlog)>,
-    /// Whether the listener waits for an event; not while it could not take a connection.
+    /// Whether the listener is registered with the poller.
     accepting: bool,
     max_connections: usize,
     config: Config,
     connections: Slab<Served>,
-    /// When which connection has a turn, also if it is not ready. At most one for each; see `set_alarm`.
+    /// When a connection has a turn although it is not ready. At most one for each; see `set_alarm`.
     alarms: BTreeSet<(Instant, usize)>,
     epoch: StdInstant,
     buffer: Box<[u8]>,
     store: Store,
-    outcomes: Sender<Result<u64, Error>>,
+    outcomes: Sender<Result<u64, Cause>>,
 }
 
-/// The application: what may be put and got. The newest object is what a get returns.
+/// The application: a get returns the newest object.
 #[derive(Default)]
 pub(crate) struct Store {
-    pub(crate) registry: Registry<Direction>,
+    pub(crate) registry: Registry<()>,
     pub(crate) newest: Arc<[u8]>,
 }
 
-/// One connection. It has no buffer of its own but the object that it is about.
+/// One connection. It has no buffer except its object.
 struct Served {
     connection: Connection,
     stream: TcpStream,
     object: Object,
     lease: Option<Lease>,
-    /// The alarm that is set for it.
+    /// Its entry among the alarms.
     alarm: Option<Instant>,
 }
 
-/// How much memory each connection costs, beside its object and its entry among the alarms.
+/// The memory of a connection, without its object and its alarm.
 pub(crate) const SLOT: usize = size_of::<Served>();
 
 enum Object {
@@ -96,7 +96,7 @@ enum Object {
 }
 
 impl EventLoop {
-    pub(crate) fn new(config: Config, outcomes: Sender<Result<u64, Error>>) -> io::Result<Self> {
+    pub(crate) fn new(config: Config, outcomes: Sender<Result<u64, Cause>>) -> io::Result<Self> {
         Ok(Self {
             poller: Poller::new()?,
             listener: None,
@@ -116,15 +116,15 @@ impl EventLoop {
         &mut self.store
     }
 
-    /// The time, as the core takes it: since an epoch of our choosing.
+    /// The time for the core: since an arbitrary epoch.
     pub(crate) fn now(&self) -> Instant {
         Instant::new(self.epoch.elapsed())
     }
 
-    /// Serves whoever connects here.
+    /// Serves the clients of this listener.
     pub(crate) fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
-        // Also armed: a client that is not accepted before this process ends sees a reset.
+        // This also arms the listener: a client that is not accepted before the process ends sees a reset.
         let backlog = Backlog::of(&listener)?;
         register(&self.poller, &listener, LISTENER)?;
         self.poller.modify(&listener, Event::readable(LISTENER))?;
@@ -133,11 +133,11 @@ impl EventLoop {
         Ok(())
     }
 
-    /// The other role, in the same loop: puts the newest object, or gets one that becomes it.
+    /// The client, in the same loop: puts the newest object, or gets an object, which becomes the newest.
     pub(crate) fn open(&mut self, address: SocketAddr, packet: StartPacket) -> io::Result<()> {
-        let socket = tcp::socket(&address, Waits::Never)?;
-        match tcp::connect(&socket, &address, Waits::Never) {
-            // It is writable once it is connected; the first write tells if that has failed.
+        let socket = tcp::socket(&address, BlockingMode::Never)?;
+        match tcp::connect(&socket, &address, BlockingMode::Never) {
+            // The socket is writable when it is connected. The first write fails if the connection failed.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
             _ => {}
         }
@@ -150,7 +150,7 @@ impl EventLoop {
         self.insert(socket.into(), connection, object, self.now())
     }
 
-    /// Goes on while there is something to wait for. With a listener, that is for ever.
+    /// Runs while there is a listener or a connection.
     pub(crate) fn run(&mut self) -> io::Result<()> {
         let mut events = Events::new();
         while self.listener.is_some() || !self.connections.is_empty() {
@@ -159,49 +159,49 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Waits once, and does all that has become possible.
+    /// Waits once, and gives each ready connection a turn.
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         let next = self.alarms.first().map(|(due, _)| due.saturating_since(self.now()));
-        let retry = Some(PAUSE).filter(|_| self.is_short_of_descriptors());
+        let retry = Some(ACCEPT_AGAIN_AFTER).filter(|_| self.is_out_of_descriptors());
         events.clear();
         self.poller.wait(events, next.into_iter().chain(retry).min())?;
 
-        // One look at the clock for all that is ready now: whatever came before it, came in time,
-        // however long this loop takes to get to it.
+        // The clock is read once: what was ready by now was ready in time, even if this loop takes long
+        // to reach it.
         let now = self.now();
         for event in events.iter() {
             match event.key {
                 LISTENER => self.accept(now)?,
-                // No event is stale: a key is given anew only after its connection is gone, and
-                // that had its one event before, or has none since alarms come after all events.
+                // No event is stale: a key is used again only after its connection has ended, which
+                // happens during its one event, or in an alarm, and alarms come after all events.
                 key => self.serve(key, now)?,
             }
         }
         self.sound_alarms(now)?;
-        if self.is_short_of_descriptors() {
+        if self.is_out_of_descriptors() {
             self.accept(now)?;
         }
         Ok(())
     }
 
-    /// Accepts a few, and no more than there may be: further clients wait in the backlog.
+    /// Accepts up to the limits. Further clients wait in the accept queue.
     fn accept(&mut self, now: Instant) -> io::Result<()> {
         self.accepting = false;
         for _ in 0..ACCEPTS_PER_TURN {
             let Some((listener, backlog)) = &self.listener else { return Ok(()) };
             if self.connections.len() >= self.max_connections {
-                return Ok(()); // `remove` goes on
+                return Ok(()); // `remove` resumes
             }
-            match backlog.accept(listener, Waits::Never) {
+            match backlog.accept(listener, BlockingMode::Never) {
                 Ok((socket, _)) => {
                     let connection = Connection::server(self.config, now);
-                    // What fails here is of this connection alone, and drops it.
+                    // A failure here is of this connection only, which is dropped.
                     self.insert(socket.into(), connection, Object::Undecided, now).ok();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => match AcceptError::from(&error) {
                     AcceptError::Next => {}
-                    AcceptError::Later => return Ok(()), // `remove` goes on, or the next turn
+                    AcceptError::Later => return Ok(()), // `remove` or the next turn resumes
                     AcceptError::Fatal => return Err(error),
                 },
             }
@@ -218,12 +218,12 @@ impl EventLoop {
         Ok(())
     }
 
-    fn is_short_of_descriptors(&self) -> bool {
+    fn is_out_of_descriptors(&self) -> bool {
         let room = self.connections.len() < self.max_connections;
         self.listener.is_some() && !self.accepting && room
     }
 
-    /// Takes over an armed socket: whatever drops it from here on resets the connection.
+    /// Adds a connection on an armed socket. Dropping the socket resets the connection.
     fn insert(
         &mut self,
         stream: TcpStream,
@@ -239,35 +239,34 @@ impl EventLoop {
         self.wait(key, now)
     }
 
-    /// A connection's turn, which began at `now`: as many steps as it can take, but not more than is
-    /// fair.
+    /// Gives a connection its turn, which began at `now`.
     fn serve(&mut self, key: usize, now: Instant) -> io::Result<()> {
         let served = &mut self.connections[key];
         for _ in 0..STEPS_PER_TURN {
-            match served.step(&mut self.store, self.config.limit, &mut self.buffer, now) {
+            match served.step(&mut self.store, self.config.max_object_size, &mut self.buffer, now) {
                 Ok(()) => served.connection.handle_timeout(now),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => {
-                        served.connection.would_block(now);
+                        served.connection.handle_blocked(now);
                         return self.wait(key, now);
                     }
                     io::ErrorKind::Interrupted => {}
-                    // Whatever the system says, the stream is of no more use.
-                    _ => served.connection.reset(),
+                    // After any other error the stream cannot be used.
+                    _ => served.connection.handle_reset(),
                 },
             }
             if let Step::Done(outcome) = served.connection.step() {
                 return self.remove(key, outcome);
             }
         }
-        // Nobody is waited for, and the core is told nothing. The time is later than `now`, so the next
-        // turn comes after those of all that are ready.
-        let at_once = self.now();
-        self.set_alarm(key, at_once);
+        // The connection does not wait for its peer, so nothing is reported. The alarm is later than `now`,
+        // so the next turn comes after those of all ready connections.
+        let soon = self.now();
+        self.set_alarm(key, soon);
         Ok(())
     }
 
-    /// Waits for what the step needs, and for the deadline.
+    /// Registers what the step waits for, and the deadline.
     fn wait(&mut self, key: usize, now: Instant) -> io::Result<()> {
         let Served { connection, stream, .. } = &self.connections[key];
         let interest = match connection.step() {
@@ -282,11 +281,11 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Sees to it that an alarm goes off at this time, or before it.
+    /// Makes sure that an alarm goes off at this time or earlier.
     ///
-    /// Most deadlines are put off before they are due, at each step. An alarm that is set too early
-    /// is left alone: when it goes off, the connection has a turn, and it is set again. So a busy
-    /// connection costs this set one change in a timeout, and not one in a step.
+    /// Most deadlines are extended before they are due, at each step. An alarm that is too early is kept:
+    /// when it goes off, the connection has a turn, and the alarm is set again. So a busy connection
+    /// changes this set once per timeout, not once per step.
     fn set_alarm(&mut self, key: usize, due: Instant) {
         let alarm = &mut self.connections[key].alarm;
         if alarm.is_some_and(|alarm| alarm <= due) {
@@ -307,68 +306,71 @@ impl EventLoop {
         Ok(())
     }
 
-    fn remove(&mut self, key: usize, outcome: Result<u64, Error>) -> io::Result<()> {
+    fn remove(&mut self, key: usize, outcome: Result<u64, Cause>) -> io::Result<()> {
         let Served { stream, lease, alarm, .. } = self.connections.remove(key);
         self.poller.delete(&stream)?;
         if let Some(alarm) = alarm {
             self.alarms.remove(&(alarm, key));
         }
-        // The lease before the stream: a peer that sees a reset may come again at once.
+        // The lease before the stream: a peer that sees a reset may try again at once.
         if let Some(lease) = lease {
-            self.store.registry.release(lease, outcome.is_ok());
+            let delivery = match outcome {
+                Ok(_) => Delivery::Succeeded,
+                Err(_) => Delivery::Failed,
+            };
+            self.store.registry.release(lease, delivery);
         }
         if outcome.is_ok() {
-            // Dropping it is an orderly end. This cannot fail on a socket that is open.
+            // Dropping it is now a graceful close. This cannot fail on an open socket.
             tcp::disarm(&stream).ok();
         }
         drop(stream);
-        self.outcomes.send(outcome).ok(); // nobody may want to know
+        self.outcomes.send(outcome).ok(); // the receiver may be gone
         self.resume_accepting()
     }
 }
 
 impl Served {
-    /// Does what the core asks, once, and tells it what happened. All of the protocol is here.
+    /// Does one step, and reports what happened. This is the whole protocol.
     fn step(
         &mut self,
         store: &mut Store,
-        limit: u64,
+        limit: Option<u64>,
         buffer: &mut [u8],
         now: Instant,
     ) -> io::Result<()> {
         let Self { connection, stream, object, lease, .. } = self;
         match connection.step() {
-            // Not a byte more than `max`: what follows the start packet then still is in the
-            // kernel, and nobody has to keep it, or to hand it to the application, out of turn.
+            // At most `max` bytes: the object stays in the kernel until `Receive`, and the driver need
+            // not keep its beginning.
             Step::Read { max } => match stream.read(&mut buffer[..max])? {
-                0 => connection.end_of_stream(),
-                n => _ = connection.feed(&buffer[..n]),
+                0 => connection.handle_end_of_stream(),
+                n => _ = connection.handle_read(&buffer[..n]),
             },
             Step::Decide(packet) => match store.registry.claim(&packet, limit, now) {
                 Ok(claim) => {
-                    let Claim { handler, limit, lease: claimed } = claim;
-                    *lease = Some(claimed);
-                    *object = match handler {
-                        // Not as large as it is declared: that is only what the peer says.
+                    *lease = Some(claim.lease);
+                    *object = match packet.direction() {
+                        // Nothing is reserved: a declared size is only the peer's word.
                         Direction::Put => Object::Incoming(Vec::new()),
                         Direction::Get => Object::Outgoing(Arc::clone(&store.newest)),
                     };
-                    connection.accept(limit);
+                    connection.accept(claim.limit);
                 }
                 Err(refusal) => connection.refuse(refusal),
             },
             Step::Write { bytes, payload } => {
                 let payload = object.rest(0, payload);
                 let n = stream.write_vectored(&[IoSlice::new(bytes), IoSlice::new(payload)])?;
-                connection.advance(n);
+                connection.handle_moved(n);
             }
             Step::Receive { max } => {
                 let max = max.min(buffer.len());
                 match stream.read(&mut buffer[..max])? {
-                    0 => connection.end_of_stream(),
+                    0 => connection.handle_end_of_stream(),
                     n => {
                         object.extend(&buffer[..n]);
-                        connection.advance(n);
+                        connection.handle_moved(n);
                     }
                 }
             }
@@ -376,7 +378,7 @@ impl Served {
                 [] => connection.offer(0, true),
                 rest => {
                     let n = stream.write(rest)?;
-                    connection.advance(n);
+                    connection.handle_moved(n);
                 }
             },
             Step::Offer { max } => {
@@ -384,22 +386,22 @@ impl Served {
                 connection.offer(left.min(max), left <= max);
             }
             Step::Peek => match socket::has_ended(&*stream)? {
-                true => connection.end_of_stream(),
-                false => connection.still_open(),
+                true => connection.handle_end_of_stream(),
+                false => connection.handle_still_open(),
             },
-            // A commit that takes long, such as one of a file, belongs to another thread: leave the
-            // socket unarmed until that thread has called `Poller::notify`. No timer runs meanwhile.
+            // A commit that takes long, such as that of a file, belongs on another thread: do not
+            // register the socket until that thread has called `Poller::notify`. No timer runs then.
             Step::Commit => {
                 store.newest = object.take();
-                connection.commit();
+                connection.committed();
             }
             Step::Shutdown => {
                 stream.shutdown(Shutdown::Write)?;
-                connection.shut_down();
+                connection.handle_shutdown();
             }
             Step::AwaitEnd => match stream.read(buffer)? {
-                0 => connection.end_of_stream(),
-                n => connection.advance(n),
+                0 => connection.handle_end_of_stream(),
+                n => connection.handle_moved(n),
             },
             Step::Done(_) => {}
         }
@@ -408,7 +410,7 @@ impl Served {
 }
 
 impl Object {
-    /// At most `max` bytes of what is to be sent behind the first `sent`.
+    /// At most `max` bytes of the object after the first `sent`.
     fn rest(&self, sent: u64, max: usize) -> &[u8] {
         let Self::Outgoing(bytes) = self else { return &[] };
         let rest = usize::try_from(sent).ok().and_then(|sent| bytes.get(sent..));
@@ -431,10 +433,10 @@ impl Object {
     }
 }
 
-/// Makes a socket known to the poller, waiting for nothing yet.
+/// Registers a socket with the poller, without any interest.
 ///
-/// `Poller::add` does the same on every system, but is unsafe: elsewhere than on Linux, a socket
-/// that is dropped while it is registered may be trouble. This project has no unsafe code, and epoll
+/// `Poller::add` does the same on every system. It is unsafe, since a socket must not be dropped while it
+/// is registered, which matters on systems other than Linux. This project has no unsafe code, and epoll
 /// forgets a socket that is closed. Copy this, or write `unsafe { poller.add(…) }`.
 fn register(poller: &Poller, socket: impl AsFd, key: usize) -> io::Result<()> {
     Ok(epoll::add(poller, socket, EventData::new_u64(key as u64), EventFlags::ONESHOT)?)

@@ -1,17 +1,20 @@
-//! The core in an event loop of one's own: one thread, the `polling` crate, a slab of connections.
+//! The core in a readiness loop of one thread, with the `polling` crate and a slab of connections.
 //!
 //! ```text
-//! cargo run --release --example event_loop                          shown to good and bad peers
-//! cargo run --release --example event_loop -- --connections 10000   so many idle ones at once
-//! cargo run --release --example event_loop -- --serve 127.0.0.1:8089
+//! cargo run --release --features event_loop --example event_loop
+//!     tests the driver with correct and broken peers
+//! cargo run --release --features event_loop --example event_loop -- --connections 10000
+//!     the same, with 10,000 idle connections
+//! cargo run --release --features event_loop --example event_loop -- --serve 127.0.0.1:8089
+//!     serves until it is stopped
 //! ```
 //!
-//! Ten thousand need as many descriptors in each of two processes: `ulimit -n 11000`.
+//! 10,000 connections need as many file descriptors in each of two processes: `ulimit -n 11000`.
 //!
-//! [`driver`] is all of the server and the client, and the file to copy. The rest is a show.
+//! [`driver`] has the server and the client, and is the file to copy. The rest tests it.
 
-mod crowd;
 mod driver;
+mod idle;
 #[cfg(test)]
 #[path = "../driver_tests.rs"]
 mod tests;
@@ -39,18 +42,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     match Task::from_arguments()? {
-        Task::Show { connections } => {
+        Task::Test { connections } => {
             let (address, outcomes) = start(peers::impatient())?;
             peers::visit(address, &outcomes)?;
             peers::receive(transfer)?;
-            crowd::watch(connections)
+            idle::serve(connections)
         }
         Task::Serve { address } => serve(&address),
-        Task::Crowd { address, connections } => crowd::visit(address, connections),
+        Task::Connect { address, connections } => idle::connect(address, connections),
     }
 }
 
-/// Serves until ^C. That may come at any time: every connection is armed to reset.
+/// Serves until the process is stopped, which may happen at any time: all connections are armed to reset.
 fn serve(address: &str) -> Result<(), Box<dyn Error>> {
     let (sender, outcomes) = mpsc::channel();
     let mut server = EventLoop::new(Config::default(), sender)?;
@@ -69,7 +72,7 @@ fn serve(address: &str) -> Result<(), Box<dyn Error>> {
     Ok(server.run()?)
 }
 
-/// A server in a thread of its own.
+/// A server in another thread.
 fn start(config: Config) -> Result<(SocketAddr, Receiver<Outcome>), Box<dyn Error>> {
     let (sender, outcomes) = mpsc::channel();
     let mut server = EventLoop::new(config, sender)?;
@@ -85,16 +88,16 @@ fn start(config: Config) -> Result<(SocketAddr, Receiver<Outcome>), Box<dyn Erro
     Ok((address, outcomes))
 }
 
-/// Any object may be put, up to a limit, and the newest be got.
+/// Registers a put of any object up to a limit, and a get of the newest object.
 fn register(server: &mut EventLoop) -> Result<(), AlreadyRegistered> {
     let now = server.now();
     let registry = &mut server.store().registry;
-    registry.add(Entry::any_size(StartPacket::put(KEY), LIMIT), Direction::Put, now)?;
-    registry.add(Entry::any_size(StartPacket::get(KEY), u64::MAX), Direction::Get, now)?;
+    registry.insert(Direction::Put, Entry::new(KEY).max_size(LIMIT), (), now)?;
+    registry.insert(Direction::Get, KEY, (), now)?;
     Ok(())
 }
 
-/// One transfer, by a loop that has nothing else to do.
+/// One transfer, by a loop of its own.
 fn transfer(
     address: SocketAddr,
     packet: StartPacket,
@@ -110,14 +113,14 @@ fn transfer(
 }
 
 enum Task {
-    Show {
+    Test {
         connections: usize,
     },
     Serve {
         address: String,
     },
-    /// What this program starts itself as: a process has too few descriptors for both ends.
-    Crowd {
+    /// The clients in another process: one process may have too few file descriptors for both ends.
+    Connect {
         address: SocketAddr,
         connections: usize,
     },
@@ -127,19 +130,19 @@ impl Task {
     fn from_arguments() -> Result<Self, lexopt::Error> {
         let mut arguments = lexopt::Parser::from_env();
         let mut connections = 200;
-        let (mut serve, mut crowd) = (None, None);
+        let (mut serve, mut connect) = (None, None);
         while let Some(argument) = arguments.next()? {
             match argument {
                 Arg::Long("connections") => connections = arguments.value()?.parse()?,
                 Arg::Long("serve") => serve = Some(arguments.value()?.string()?),
-                Arg::Long("crowd") => crowd = Some(arguments.value()?.parse()?),
+                Arg::Long("connect") => connect = Some(arguments.value()?.parse()?),
                 other => return Err(other.unexpected()),
             }
         }
-        Ok(match (serve, crowd) {
+        Ok(match (serve, connect) {
             (Some(address), _) => Self::Serve { address },
-            (None, Some(address)) => Self::Crowd { address, connections },
-            (None, None) => Self::Show { connections },
+            (None, Some(address)) => Self::Connect { address, connections },
+            (None, None) => Self::Test { connections },
         })
     }
 }

@@ -1,34 +1,47 @@
-//! What more than one of the examples needs.
+//! Code that several examples share.
 
+use std::env;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use dataserver_std::Server;
 
 pub mod peers;
+pub mod program;
+
+/// The value of the only option of a program, such as `--listen ADDR`, or the default.
+///
+/// # Errors
+/// Returns an error if the command line has other arguments.
+pub fn address_option(name: &str, default: &str) -> Result<String, String> {
+    let mut arguments = env::args_os().skip(1);
+    match (arguments.next(), arguments.next(), arguments.next()) {
+        (None, ..) => Ok(default.to_owned()),
+        (Some(option), Some(value), None) if option == name => {
+            value.into_string().map_err(|value| format!("{value:?} is not an address"))
+        }
+        _ => Err(format!("expected no arguments, or {name} ADDR")),
+    }
+}
 
 /// A server that listens at `address`: `host:port`, or Go's `:port` for all interfaces.
 ///
 /// # Errors
-/// What the system says, with the address.
+/// Returns an error that names the address if the system cannot listen there.
 pub fn listen(address: &str) -> io::Result<Server> {
     let server = match address.strip_prefix(':').map(str::parse) {
-        // The IPv6 socket takes IPv4 too. Where the system has no IPv6, the other one must do.
-        Some(Ok(port)) => {
-            let all = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-            Server::bind(&all.map(|ip| SocketAddr::new(ip, port))[..])
-        }
+        // The IPv6 socket accepts IPv4 too. A system without IPv6 needs the IPv4 socket.
+        Some(Ok(port)) => Server::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+            .or_else(|_| Server::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
         _ => Server::bind(address),
     };
-    server.map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-    })
+    server.map_err(|error| io::Error::other(format!("{address}: {error}")))
 }
 
-/// Prints `listening on ADDR`, for whoever started this server and waits for it.
+/// Prints `listening on ADDR`, for the program or person that started this server.
 ///
 /// # Errors
-/// What the system says.
+/// Returns an error if standard output cannot be written.
 pub fn announce(server: &Server) -> io::Result<()> {
-    writeln!(io::stdout(), "listening on {}", server.local_addr()?)
+    writeln!(io::stdout(), "listening on {}", server.local_addr())
 }

@@ -1,5 +1,5 @@
-//! The peers that an event loop of one's own is shown against: the std adapter, and peers that do
-//! it wrong. Nothing in here needs to be copied.
+//! The peers that the drivers among the examples are tested with: the std adapter, and peers that violate
+//! the protocol. A driver of your own needs nothing from this file.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -10,82 +10,82 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use dataserver_adapter::tcp;
-use dataserver_std::core::{
-    Direction, Error as Cause, LocalError, Malformed, PeerError, Refusal, Timer,
+use dataserver_common::tcp;
+use dataserver_core::Malformed;
+use dataserver_std::{
+    Cause, Client, Config, Direction, Entry, Key, LocalError, PeerError, Refusal, Request, Server,
+    StartPacket, Timeouts, Timer,
 };
-use dataserver_std::{Client, Config, Entry, Key, Server, StartPacket, Timeouts};
 use rustix::net::sockopt;
 
-/// How one connection ended, as [`Step::Done`](dataserver_std::core::Step::Done) says.
+/// How one connection ended, as [`Step::Done`](dataserver_core::Step::Done) reports it.
 pub type Outcome = Result<u64, Cause>;
 
-/// What the servers here have: any object may be put, and the newest is what a get returns.
+/// The key that the servers here serve: any object may be put, and a get returns the newest.
 pub const KEY: Key = Key::from_name("newest");
 
-/// The largest object that is taken: it is kept in memory.
+/// The largest object that is accepted, since it is kept in memory.
 pub const LIMIT: u64 = 64 << 20;
 
-const UNKNOWN_KEY: Key = Key::from_name("nobody registered this");
+const UNKNOWN_KEY: Key = Key::from_name("not registered");
 
-/// How long to wait for what must come at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait for an event that must happen.
+pub const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// More than a socket takes while nobody reads.
+/// More than sockets hold while the peer does not read.
 const LONG: usize = 16 << 20;
 
-/// Long enough for what has been sent to arrive.
-const MOMENT: Duration = Duration::from_millis(100);
+/// Long enough for bytes that have been sent to arrive.
+const ARRIVAL: Duration = Duration::from_millis(100);
 
-/// Timeouts short enough to watch them run out.
+/// Timeouts that are short enough for a test of what happens when they run out.
 pub fn impatient() -> Config {
     let soon = Duration::from_secs(1);
-    let timeouts = Timeouts { start: soon, idle: soon, end: soon, ..Timeouts::default() };
-    Config { timeouts, ..Config::default() }
+    Config::default().timeouts(Timeouts::default().start(soon).idle(soon).receipt(soon))
 }
 
-/// `len` bytes that tell where they came from.
+/// An object of `len` bytes that differ with their place.
 pub fn object(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 % 251) as u8).collect()
 }
 
-/// Shows a server, which is made with [`impatient`], to the std adapter's client and to peers that
-/// do it wrong. It tells in `outcomes` how each connection ended.
+/// Tests a server, made with [`impatient`], with the std adapter's client and with broken clients. The
+/// server sends the outcome of each connection to `outcomes`.
 ///
 /// # Errors
-/// What did not go as it should.
+/// Returns the first difference from what is expected.
 pub fn visit(address: SocketAddr, outcomes: &Receiver<Outcome>) -> Result<(), Box<dyn Error>> {
     println!("our server, and the client of dataserver-std:");
     let object = object((1 << 20) + 7);
     let size = object.len() as u64;
-    let client = Client::new(address);
+    let client = Client::new(address)?;
     for packet in both_sizes(StartPacket::put(KEY), size) {
-        let receipt = client.put(packet)?.send(&object)?;
-        check("the server", &outcomes.recv_timeout(PATIENCE)?, &Ok(size))?;
-        println!("  {packet}: has its receipt for {} bytes", receipt.bytes);
+        let receipt = client.put(request(packet))?.send(&object)?;
+        check("the server", &outcomes.recv_timeout(MAX_WAIT)?, &Ok(size))?;
+        println!("  {packet}: the receipt for {} bytes", receipt.bytes);
     }
     for packet in both_sizes(StartPacket::get(KEY), size) {
-        let mut received = client.get(packet)?;
+        let mut received = client.get(request(packet))?;
         let mut bytes = Vec::new();
         received.read_to_end(&mut bytes)?;
-        check("what came", &bytes, &object)?;
+        check("the received object", &bytes, &object)?;
         received.commit()?;
-        check("the server", &outcomes.recv_timeout(PATIENCE)?, &Ok(size))?;
-        println!("  {packet}: got {} bytes, and gave its receipt", bytes.len());
+        check("the server", &outcomes.recv_timeout(MAX_WAIT)?, &Ok(size))?;
+        println!("  {packet}: received and acknowledged {} bytes", bytes.len());
     }
 
-    println!("our server, and clients that do it wrong:");
+    println!("our server, and broken clients:");
     let offered =
         Offered { put: StartPacket::put(KEY), get: StartPacket::get(KEY), size, limit: LIMIT };
     for client in offered.broken_clients()? {
-        let outcome = client.visit(address, || Ok(outcomes.recv_timeout(PATIENCE)?))?;
+        let outcome = client.visit(address, || Ok(outcomes.recv_timeout(MAX_WAIT)?))?;
         check_cause(client.what, outcome, client.outcome)?;
         println!("  {}: {outcome}", client.what);
     }
     Ok(())
 }
 
-/// What a server has that broken clients can ask it for.
+/// What a server offers to broken clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Offered {
     /// A put of any size.
@@ -94,27 +94,27 @@ pub struct Offered {
     pub get: StartPacket,
     /// How many bytes the get returns.
     pub size: u64,
-    /// How many the put may have.
+    /// The most bytes that the put may have.
     pub limit: u64,
 }
 
-/// A client that sends this, and then waits for what comes.
+/// A client that violates the protocol.
 #[derive(Debug)]
 pub struct BrokenClient {
     /// What it does.
     pub what: &'static str,
-    /// How a server that is made with [`impatient`] must end the connection.
+    /// The error with which a server made with [`impatient`] must end the connection.
     pub outcome: Cause,
     sends: Vec<u8>,
     then: Then,
-    /// Whether it must see a reset: not where it may have had the server's end of stream before.
+    /// Whether it must see a reset. It need not if the server's end of stream may have come first.
     sees_reset: bool,
 }
 
-/// What a broken peer does after all that it sends.
+/// What a broken peer does after its last byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
-    /// Reads until the other side has ended the connection.
+    /// Reads until the other side closes the connection.
     Waits,
     /// Shuts down its write half, and reads.
     Ends,
@@ -126,7 +126,7 @@ impl Then {
     fn run(self, stream: &TcpStream) -> io::Result<()> {
         match self {
             Self::Waits => {}
-            Self::Ends => _ = stream.shutdown(Shutdown::Write), // it may have been reset by now
+            Self::Ends => _ = stream.shutdown(Shutdown::Write), // it may be reset already
             Self::Resets => tcp::arm(stream)?,
         }
         Ok(())
@@ -134,24 +134,25 @@ impl Then {
 }
 
 impl BrokenClient {
-    /// Whether the server ends the connection only when a timer has run out.
+    /// Whether the server ends the connection only when a timer runs out.
     pub fn is_slow(&self) -> bool {
         matches!(self.outcome, Cause::TimedOut(_))
     }
 
-    /// Visits a server that tells in `outcome` how it ended the connection. Returns the server's error.
+    /// Connects to a server that reports in `outcome` how it ended the connection. Returns the server's
+    /// error.
     ///
     /// # Errors
-    /// The server ended the connection in order, or this client saw that it did.
+    /// Returns an error if the server reports success, or if this client sees no reset where it must.
     pub fn visit<E>(
         &self,
         address: SocketAddr,
         outcome: impl FnOnce() -> Result<Result<u64, E>, Box<dyn Error>>,
     ) -> Result<E, Box<dyn Error>> {
         let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(MAX_WAIT))?;
         if self.then == Then::Ends {
-            sockopt::set_tcp_cork(&stream, true)?; // all leaves together with the end, and none before
+            sockopt::set_tcp_cork(&stream, true)?; // all bytes leave together with the end of the stream
         }
         stream.write_all(&self.sends)?;
         self.then.run(&stream)?;
@@ -165,7 +166,7 @@ impl BrokenClient {
         }
         match outcome()? {
             Ok(bytes) => {
-                Err(format!("{}: passed for an object of {bytes} bytes", self.what).into())
+                Err(format!("{}: the server reports success for {bytes} bytes", self.what).into())
             }
             Err(error) => Ok(error),
         }
@@ -173,11 +174,11 @@ impl BrokenClient {
 }
 
 impl Offered {
-    /// Clients that do it wrong. None of them may leave the server in the belief that an object has
-    /// crossed, or see an orderly end of its own.
+    /// The broken clients. With none of them may the server report success, and none may see a graceful
+    /// close.
     ///
     /// # Errors
-    /// A size is out of range.
+    /// Returns an error if a size is out of range.
     pub fn broken_clients(self) -> Result<Vec<BrokenClient>, Box<dyn Error>> {
         let Self { put, get, size, limit } = self;
         let broken = |what, sends, then, outcome| BrokenClient {
@@ -193,43 +194,43 @@ impl Offered {
         let reset = |moved| PeerError::Reset { moved }.into();
         Ok(vec![
             broken(
-                "24 bytes, then its end",
+                "24 bytes, then the end of the stream",
                 put.as_bytes()[..24].to_vec(),
                 Then::Ends,
                 PeerError::TruncatedStartPacket { received: 24 }.into(),
             ),
             broken(
-                "something else than a start packet",
+                "bytes that are not a start packet",
                 [b"G", &put.as_bytes()[1..]].concat(),
                 Then::Waits,
                 PeerError::Malformed(Malformed::Type(b'G')).into(),
             ),
             broken(
-                "a key that nobody registered",
+                "a key that is not registered",
                 with(StartPacket::put(UNKNOWN_KEY), 100),
                 Then::Ends,
                 Refusal::NotRegistered.into(),
             ),
             broken(
-                "more declared than is allowed",
+                "a declared size above the limit",
                 with(put.with_size(limit + 1)?, 100),
                 Then::Waits,
                 Refusal::TooLarge { declared: limit + 1, limit }.into(),
             ),
             broken(
-                "an object that is cut short",
+                "a truncated object",
                 with(put.with_size(100)?, 40),
                 Then::Ends,
                 PeerError::Truncated { received: 40, expected: 100 }.into(),
             ),
             broken(
-                "an object that is cut short by a reset",
+                "an object truncated by a reset",
                 with(put.with_size(100)?, 40),
                 Then::Resets,
                 reset(40),
             ),
             broken(
-                "an object of unknown size that is cut short by a reset",
+                "an object of unknown size truncated by a reset",
                 with(put, 40),
                 Then::Resets,
                 reset(40),
@@ -241,70 +242,70 @@ impl Offered {
                 PeerError::LongerThanDeclared { declared: 100 }.into(),
             ),
             broken(
-                "a get of less than the object has",
+                "a get that declares less than the size of the object",
                 with(get.with_size(100)?, 0),
                 Then::Waits,
                 LocalError::LongerThanDeclared { declared: 100 }.into(),
             ),
             broken(
-                "a get of more than the object has",
+                "a get that declares more than the size of the object",
                 with(get.with_size(size + 1)?, 0),
                 Then::Waits,
                 LocalError::ShorterThanDeclared { sent: size, declared: size + 1 }.into(),
             ),
             broken(
-                "a get, and its end before that of the object",
+                "a get, then the end of the stream before that of the object",
                 with(get, 0),
                 Then::Ends,
                 PeerError::ClosedEarly { moved: size }.into(),
             ),
-            broken("a get, and a reset", with(get, 0), Then::Resets, reset(0)),
-            broken("nothing at all", Vec::new(), Then::Waits, Timer::Start.into()),
+            broken("a get, then a reset", with(get, 0), Then::Resets, reset(0)),
+            broken("no byte", Vec::new(), Then::Waits, Timer::Start.into()),
             broken(
-                "the beginning of an object, and then nothing",
+                "the beginning of an object, then no byte",
                 with(put.with_size(100)?, 40),
                 Then::Waits,
                 Timer::Idle.into(),
             ),
             BrokenClient {
-                what: "a get, and bytes behind it",
+                what: "a get, then more bytes",
                 sends: with(get.with_size(size)?, 1),
                 then: Then::Waits,
                 outcome: PeerError::NotSilent.into(),
                 sees_reset: false,
             },
             BrokenClient {
-                what: "a get, and no receipt",
+                what: "a get without a receipt",
                 sends: with(get, 0),
                 then: Then::Waits,
-                outcome: Timer::End.into(),
+                outcome: Timer::Receipt.into(),
                 sees_reset: false,
             },
         ])
     }
 }
 
-/// Shows a client, whose connections are made with [`impatient`], to the std adapter's server and to
-/// servers that do it wrong. It puts the bytes that it is given, or returns those that it got.
+/// Tests a client, whose connections are made with [`impatient`], with the std adapter's server and with
+/// broken servers. `transfer` puts the given bytes, or returns those that it received.
 ///
 /// # Errors
-/// What did not go as it should.
+/// Returns the first difference from what is expected.
 pub fn receive(
     mut transfer: impl FnMut(SocketAddr, StartPacket, &[u8]) -> io::Result<(Outcome, Vec<u8>)>,
 ) -> Result<(), Box<dyn Error>> {
     println!("our client, and the server of dataserver-std:");
     let server = Server::bind("127.0.0.1:0")?;
-    let (address, stop) = (server.local_addr()?, server.stop_handle());
+    let (address, stop) = (server.local_addr(), server.shutdown_handle());
     let newest = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&newest);
-    server.on_put(Entry::any_size(StartPacket::put(KEY), LIMIT), move |object| {
+    server.on_put(Entry::new(KEY).max_size(LIMIT), move |mut object| {
         let mut bytes = Vec::new();
         object.read_to_end(&mut bytes)?;
         *kept.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
-        Ok(())
+        Ok::<_, io::Error>(object.commit()?)
     })?;
     let kept = Arc::clone(&newest);
-    server.on_get(Entry::any_size(StartPacket::get(KEY), u64::MAX), move |object| {
+    server.on_get(KEY, move |object| {
         let bytes = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
         object.send(&bytes)
     })?;
@@ -316,37 +317,41 @@ pub fn receive(
         newest.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let (outcome, _) = transfer(address, packet, &object)?;
         check("the put", &outcome, &Ok(size))?;
-        check("what was stored", &*newest.lock().unwrap_or_else(PoisonError::into_inner), &object)?;
+        check(
+            "the stored object",
+            &*newest.lock().unwrap_or_else(PoisonError::into_inner),
+            &object,
+        )?;
         println!("  {packet}: the receipt for {size} bytes");
     }
     for packet in both_sizes(StartPacket::get(KEY), size) {
         let (outcome, bytes) = transfer(address, packet, &[])?;
         check("the get", &outcome, &Ok(size))?;
-        check("what came", &bytes, &object)?;
-        println!("  {packet}: got {} bytes", bytes.len());
+        check("the received object", &bytes, &object)?;
+        println!("  {packet}: received {} bytes", bytes.len());
     }
     let (refused, _) = transfer(address, StartPacket::get(UNKNOWN_KEY), &[])?;
     check("a get that is refused", &refused, &Err(PeerError::Reset { moved: 0 }.into()))?;
-    println!("  a key that nobody registered: {}", PeerError::Reset { moved: 0 });
-    stop.stop(Duration::ZERO);
+    println!("  a key that is not registered: {}", PeerError::Reset { moved: 0 });
+    stop.shutdown(Duration::ZERO);
     running.join().map_err(|_| "the server panicked")??;
 
-    println!("our client, and servers that do it wrong:");
+    println!("our client, and broken servers:");
     for server in broken_servers()? {
         server.receive(&mut transfer)?;
     }
     Ok(())
 }
 
-/// A server that takes all that a client sends, and answers this.
+/// A server that accepts all bytes of a client, and violates the protocol in its answer.
 struct BrokenServer {
     what: &'static str,
     packet: StartPacket,
-    /// How many bytes the client has for it.
+    /// How many bytes the client puts.
     object: usize,
     answers: Vec<u8>,
     then: Then,
-    /// How the client must end the connection.
+    /// The error with which the client must end the connection.
     outcome: Cause,
 }
 
@@ -361,7 +366,7 @@ impl BrokenServer {
         let (still_open, over) = mpsc::channel::<()>();
         let running = thread::spawn(move || -> io::Result<()> {
             let (mut stream, _) = listener.accept()?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(MAX_WAIT))?;
             stream.read_exact(&mut [0; StartPacket::LEN])?;
             stream.write_all(&answers)?;
             if then == Then::Resets {
@@ -371,15 +376,17 @@ impl BrokenServer {
                 return then.run(&stream);
             }
             then.run(&stream)?;
-            thread::sleep(MOMENT);
+            thread::sleep(ARRIVAL);
             while stream.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {}
-            over.recv_timeout(PATIENCE).ok(); // open until the client has ended the connection
+            over.recv_timeout(MAX_WAIT).ok(); // open until the client has closed the connection
             Ok(())
         });
         let (outcome, _) = transfer(address, packet, &object(len))?;
         drop(still_open);
         match outcome {
-            Ok(bytes) => return Err(format!("{what}: a receipt for {bytes} bytes").into()),
+            Ok(bytes) => {
+                return Err(format!("{what}: the client reports success for {bytes} bytes").into());
+            }
             Err(error) => check_cause(what, error, expected)?,
         }
         running.join().map_err(|_| "the broken server panicked")??;
@@ -400,14 +407,14 @@ fn broken_servers() -> Result<Vec<BrokenServer>, Box<dyn Error>> {
     };
     Ok(vec![
         broken(
-            "an object that is cut short",
+            "a truncated object",
             get.with_size(100)?,
             object(40),
             Then::Ends,
             PeerError::Truncated { received: 40, expected: 100 }.into(),
         ),
         broken(
-            "an object of unknown size that is cut short by a reset",
+            "an object of unknown size truncated by a reset",
             get,
             object(40),
             Then::Resets,
@@ -420,16 +427,16 @@ fn broken_servers() -> Result<Vec<BrokenServer>, Box<dyn Error>> {
             Then::Ends,
             PeerError::LongerThanDeclared { declared: 100 }.into(),
         ),
-        broken("nothing at all", get, Vec::new(), Then::Waits, Timer::Idle.into()),
+        broken("no byte", get, Vec::new(), Then::Waits, Timer::Idle.into()),
         broken(
-            "the beginning of an object, and then nothing",
+            "the beginning of an object, then no byte",
             get,
             object(40),
             Then::Waits,
             Timer::Idle.into(),
         ),
         broken(
-            "something else than a receipt",
+            "bytes instead of a receipt",
             put.with_size(100)?,
             b"OK".to_vec(),
             Then::Ends,
@@ -438,14 +445,14 @@ fn broken_servers() -> Result<Vec<BrokenServer>, Box<dyn Error>> {
         BrokenServer {
             object: LONG,
             ..broken(
-                "its end before ours",
+                "the end of the stream before that of the object",
                 put,
                 Vec::new(),
                 Then::Ends,
                 PeerError::ClosedEarly { moved: LONG as u64 }.into(),
             )
         },
-        broken("no receipt", put.with_size(100)?, Vec::new(), Then::Waits, Timer::End.into()),
+        broken("no receipt", put.with_size(100)?, Vec::new(), Then::Waits, Timer::Receipt.into()),
         broken(
             "a reset instead of a receipt",
             put.with_size(100)?,
@@ -454,14 +461,14 @@ fn broken_servers() -> Result<Vec<BrokenServer>, Box<dyn Error>> {
             PeerError::Reset { moved: 100 }.into(),
         ),
         broken(
-            "a source of our own that is shorter than declared",
+            "a source that is shorter than declared",
             put.with_size(101)?,
             Vec::new(),
             Then::Waits,
             LocalError::ShorterThanDeclared { sent: 100, declared: 101 }.into(),
         ),
         broken(
-            "a source of our own that is longer than declared",
+            "a source that is longer than declared",
             put.with_size(99)?,
             Vec::new(),
             Then::Waits,
@@ -470,12 +477,17 @@ fn broken_servers() -> Result<Vec<BrokenServer>, Box<dyn Error>> {
     ])
 }
 
-/// The packet without and with its size declared.
+/// The request that leads to this packet.
+pub fn request(packet: StartPacket) -> Request {
+    Request::new(packet.key()).size(packet.size())
+}
+
+/// The packet without and with a declared size.
 fn both_sizes(packet: StartPacket, size: u64) -> impl Iterator<Item = StartPacket> {
     [Ok(packet), packet.with_size(size)].into_iter().flatten()
 }
 
-/// That this is the error that was expected; how much had moved before a reset is not known.
+/// Checks an error. The number of bytes before a reset may differ.
 fn check_cause(what: &str, got: Cause, expected: Cause) -> Result<(), String> {
     match (got, expected) {
         (Cause::Peer(PeerError::Reset { .. }), Cause::Peer(PeerError::Reset { .. })) => Ok(()),
@@ -483,15 +495,15 @@ fn check_cause(what: &str, got: Cause, expected: Cause) -> Result<(), String> {
     }
 }
 
-/// That this is what was expected.
+/// Checks that two values are equal.
 ///
 /// # Errors
-/// The two, where they differ.
+/// Returns a text with both values if they differ.
 pub fn check<T: PartialEq + Debug>(what: &str, got: &T, expected: &T) -> Result<(), String> {
     if got == expected {
         return Ok(());
     }
     let mut line = format!("{what}: expected {expected:?}, got {got:?}");
-    line.truncate(500); // an object can be long
+    line.truncate(500); // objects can be long
     Err(line)
 }

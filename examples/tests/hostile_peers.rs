@@ -1,30 +1,30 @@
-//! The servers among the examples, started as programs, against clients that do it wrong.
+//! The servers among the examples, run as programs, with clients that violate the protocol.
 
-use std::env;
 use std::error::Error;
+#[cfg(feature = "dataserver")]
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use dataserver_examples::peers::{self, Offered, check};
-use dataserver_std::core::{Error as Cause, Timer};
-use dataserver_std::{Client, Key, StartPacket};
+use dataserver_examples::program::example;
+use dataserver_std::{Cause, Client, Key, StartPacket, Timer};
 
 const SIZE: usize = 300_000;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
 #[test]
-fn server_succeeds_with_no_broken_client() -> Result {
+fn server_reports_no_success_for_a_broken_client() -> Result {
     let key = Key::from_name("start");
     let mut server = Program::start("server", &[])?;
     server.meets_broken_clients(StartPacket::put(key), StartPacket::get(key), 64 << 20)
 }
 
+#[cfg(feature = "dataserver")]
 #[test]
-fn dataserver_succeeds_with_no_broken_client() -> Result {
+fn dataserver_reports_no_success_for_a_broken_client() -> Result {
     let directory = tempfile::tempdir()?;
     let [stored, sent] = ["stored", "sent"].map(|name| directory.path().join(name));
     fs::write(&sent, peers::object(SIZE))?;
@@ -37,12 +37,12 @@ fn dataserver_succeeds_with_no_broken_client() -> Result {
         StartPacket::get(packets[1]),
         1_000_000,
     )?;
-    check("what is stored", &fs::read(stored)?, &peers::object(SIZE))?; // and nothing of what failed
+    check("the stored object", &fs::read(stored)?, &peers::object(SIZE))?; // no failed put replaced it
     check("files", &fs::read_dir(directory.path())?.count(), &2)?;
     Ok(())
 }
 
-/// A server, which tells on its standard error how each connection has ended.
+/// A server that reports on standard error how each connection ended.
 struct Program {
     child: Child,
     address: SocketAddr,
@@ -65,12 +65,12 @@ impl Program {
         Ok(Self { child, address, report })
     }
 
-    /// How the next connection has ended: `Err` with the line of one that failed.
+    /// The outcome of the next connection: `Err` with the line of the report if it failed.
     fn outcome(&mut self) -> Result<std::result::Result<u64, String>> {
         loop {
             let line = self.report.next().ok_or("the server has ended")??;
             if line.contains(": into ") || line.contains(": from ") {
-                continue; // what it says of its options
+                continue; // the server lists its options
             }
             let receipt = line.trim_end_matches(", confirmed").trim_end_matches(" bytes");
             let bytes = receipt.rsplit(": ").next().and_then(|bytes| bytes.parse().ok());
@@ -82,11 +82,11 @@ impl Program {
         let address = self.address;
         let offered = Offered { put, get, size: SIZE as u64, limit };
         for broken in offered.broken_clients()? {
-            if broken.outcome == Cause::TimedOut(Timer::End) {
-                continue; // it takes a minute
+            if broken.outcome == Cause::TimedOut(Timer::Receipt) {
+                continue; // this takes a minute
             }
-            // Something to be got; and the server still does its work.
-            Client::new(address).put(put)?.send(&peers::object(SIZE))?;
+            // The object for the next get. This also shows that the server still works.
+            Client::new(address)?.put(peers::request(put))?.send(&peers::object(SIZE))?;
             check("a put", &self.outcome()?, &Ok(SIZE as u64))?;
             let error = broken.visit(address, || self.outcome())?;
             println!("{}: {error}", broken.what);
@@ -100,15 +100,4 @@ impl Drop for Program {
         _ = self.child.kill();
         _ = self.child.wait();
     }
-}
-
-/// Where `cargo test` has put this example: beside the directory of this test.
-fn example(name: &str) -> Result<PathBuf> {
-    let test = env::current_exe()?;
-    let target = test.ancestors().nth(2).ok_or("the test has no directory")?;
-    let path = target.join("examples").join(name);
-    if !path.exists() {
-        return Err(format!("{}: run `cargo build --examples` first", path.display()).into());
-    }
-    Ok(path)
 }

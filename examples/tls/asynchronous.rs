@@ -7,39 +7,43 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use dataserver_smol::{Config, Handlers, Receipt, Receiver, Sender, Socket, Stream};
+use dataserver_smol::{
+    Config, Error, Handlers, ObjectReader, ObjectSize, ObjectWriter, Receipt, Request, Socket,
+    Transport,
+};
 use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use rustls::{ClientConfig, ServerConfig};
 use smol::future::{self, Future, FutureExt};
 use smol::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use smol::{Async, Timer};
 
-use crate::{GET, Outcomes, PUT, Store, server_name};
+use crate::{KEY, Outcomes, Store, server_name};
 
-/// How long a handshake may take. It comes before the core is there, with its timeouts.
+/// How long a handshake may take. The timeouts of the core begin after it.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// A socket under TLS, in either role: see the blocking one for what ends and aborts are here.
+/// A TLS stream over a socket, in either role. The type of the same name in `blocking` documents the
+/// graceful and the abortive close.
 pub(crate) struct Tls(TlsStream<Socket>);
 
 impl Tls {
     pub(crate) async fn server(socket: Socket, config: Arc<ServerConfig>) -> io::Result<Self> {
         let handshake = TlsAcceptor::from(config).accept(socket);
-        Ok(Self(in_time(handshake).await?.into()))
+        Ok(Self(with_timeout(handshake).await?.into()))
     }
 
     pub(crate) async fn client(socket: Socket, config: Arc<ClientConfig>) -> io::Result<Self> {
         let handshake = TlsConnector::from(config).connect(server_name(), socket);
-        Ok(Self(in_time(handshake).await?.into()))
+        Ok(Self(with_timeout(handshake).await?.into()))
     }
 }
 
-async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let too_late = async {
+async fn with_timeout<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let timed_out = async {
         Timer::after(HANDSHAKE).await;
         Err(io::ErrorKind::TimedOut.into())
     };
-    handshake.or(too_late).await
+    handshake.or(timed_out).await
 }
 
 impl AsyncRead for Tls {
@@ -73,53 +77,50 @@ impl AsyncWrite for Tls {
         Pin::new(&mut self.0).poll_flush(cx)
     }
 
-    /// Sends all that rustls has held back, then `close_notify`, then closes the socket, which is
-    /// its half-close. Reading goes on behind it: TLS 1.3 ends each direction by itself.
+    /// Sends the bytes that rustls has buffered and the `close_notify`, and shuts down the write half of the
+    /// socket. Reads still work afterwards: TLS 1.3 ends each direction separately.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_close(cx)
     }
 }
 
-impl Stream for Tls {
+impl Transport for Tls {
     fn disarm(&mut self) -> io::Result<()> {
         self.0.get_mut().0.disarm()
     }
 
-    fn peer(&self) -> Option<SocketAddr> {
-        self.0.get_ref().0.peer()
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.0.get_ref().0.peer_addr()
     }
 }
 
-// The rest is the show.
+// The rest is the server and the clients of the example.
 
 pub(crate) fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     outcomes: Outcomes,
-) -> io::Result<()> {
+) -> Result<(), Error> {
     let store = Arc::new(Store::default());
     let (kept, newest) = (Arc::clone(&store), store);
     let handlers = Handlers::new();
-    handlers.on_put(PUT, move |object| {
+    handlers.on_put(KEY, move |mut object| {
         let kept = Arc::clone(&kept);
-        Box::pin(async move {
+        async move {
             let mut bytes = Vec::new();
             object.read_to_end(&mut bytes).await?;
             kept.set(bytes);
-            Ok(())
-        })
+            Ok::<_, io::Error>(object.commit().await?)
+        }
     })?;
-    handlers.on_get(GET, move |object| {
-        let newest = newest.get();
-        Box::pin(async move { object.send(&newest).await })
-    })?;
-    let listener = Async::new(listener)?;
+    handlers.on_get(KEY, move |object| object.send(newest.get()))?;
+    let listener = Async::new(listener).map_err(Error::listen)?;
     let accept = async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (handlers, tls, outcomes) = (handlers.clone(), Arc::clone(&tls), outcomes.clone());
             let serve = async move {
-                let stream = Tls::server(Socket::try_from(stream)?, tls).await?;
-                handlers.serve(stream, &Config::default()).await
+                let stream = Tls::server(Socket::from_std(stream.into_inner()?)?, tls).await?;
+                Ok(handlers.serve(stream, &Config::default()).await?)
             };
             smol::spawn(async move { outcomes.send(serve.await).ok() }).detach();
         }
@@ -134,17 +135,20 @@ pub(crate) fn put(
     object: &[u8],
 ) -> io::Result<Receipt> {
     future::block_on(async {
-        let socket = Socket::try_from(Async::<TcpStream>::connect(address).await?)?;
+        let stream = Async::<TcpStream>::connect(address).await?;
+        let socket = Socket::from_std(stream.into_inner()?)?;
         let stream = Tls::client(socket, Arc::clone(tls)).await?;
-        Sender::open(stream, PUT, &Config::default())?.send(object).await
+        let request = Request::new(KEY).size(ObjectSize::UNKNOWN);
+        Ok(ObjectWriter::open(stream, request, &Config::default()).send(object).await?)
     })
 }
 
 pub(crate) fn get(address: SocketAddr, tls: &Arc<ClientConfig>) -> io::Result<Vec<u8>> {
     future::block_on(async {
-        let socket = Socket::try_from(Async::<TcpStream>::connect(address).await?)?;
+        let stream = Async::<TcpStream>::connect(address).await?;
+        let socket = Socket::from_std(stream.into_inner()?)?;
         let stream = Tls::client(socket, Arc::clone(tls)).await?;
-        let mut object = Receiver::open(stream, GET, &Config::default()).await?;
+        let mut object = ObjectReader::open(stream, KEY, &Config::default()).await?;
         let mut bytes = Vec::new();
         object.read_to_end(&mut bytes).await?;
         object.commit().await?;

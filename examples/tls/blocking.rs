@@ -6,22 +6,25 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 use std::thread;
 
-use dataserver_std::{Config, Handlers, Instant, Receipt, Receiver, Sender, Socket, Stream};
+use dataserver_std::{
+    Config, Error, Handlers, Instant, ObjectReader, ObjectSize, ObjectWriter, Receipt, Request,
+    Socket, Transport,
+};
 use rustls::{
     ClientConfig, ClientConnection, ConnectionCommon, ServerConfig, ServerConnection, SideData,
     StreamOwned,
 };
 
-use crate::{GET, Outcomes, PUT, Store, server_name};
+use crate::{KEY, Outcomes, Store, server_name};
 
-/// A socket under TLS, in either role. The handshake is part of the first read or write, and so of
-/// what the start timeout is for.
+/// A TLS stream over a socket, in either role. The handshake is part of the first read or write, so the
+/// start timeout covers it.
 ///
-/// - The end of what we send is a `close_notify`, and only that: it alone is authenticated.
-/// - The end of what we receive is the peer's. A socket that ends without it is an error
-///   ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof), from rustls), and never an end.
-/// - An abort is to leave without one. The socket is armed too, so it is also a reset, which is
-///   sooner noticed, and which nobody needs to trust.
+/// - The end of the stream that we send is a `close_notify`, which is authenticated.
+/// - The end of the stream that we receive is the peer's `close_notify`. A socket that ends without one is
+///   an error ([`UnexpectedEof`](io::ErrorKind::UnexpectedEof), from rustls).
+/// - An abortive close sends no `close_notify`. The socket is also armed, so the peer sees a reset, and
+///   notices the failure sooner.
 pub(crate) struct Tls<C>(StreamOwned<C, Socket>)
 where
     C: DerefMut;
@@ -60,16 +63,16 @@ impl<C: DerefMut<Target = ConnectionCommon<D>>, D: SideData> Write for Tls<C> {
     }
 }
 
-impl<C: DerefMut<Target = ConnectionCommon<D>>, D: SideData> Stream for Tls<C> {
+impl<C: DerefMut<Target = ConnectionCommon<D>>, D: SideData> Transport for Tls<C> {
     fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.0.sock.set_deadline(deadline);
     }
 
-    /// May be called again where it was out of time. Reading goes on behind it: TLS 1.3 ends each
-    /// direction by itself.
+    /// May be called again if the deadline interrupted it. Reads still work afterwards: TLS 1.3 ends each
+    /// direction separately.
     fn shut_down(&mut self) -> io::Result<()> {
-        self.0.conn.send_close_notify(); // once, however often it is called
-        self.0.flush()?; // rustls may hold back what it could not write; now all has to go
+        self.0.conn.send_close_notify(); // rustls sends only one
+        self.0.flush()?; // rustls may have buffered bytes that it could not write
         self.0.sock.shut_down()
     }
 
@@ -77,35 +80,35 @@ impl<C: DerefMut<Target = ConnectionCommon<D>>, D: SideData> Stream for Tls<C> {
         self.0.sock.disarm()
     }
 
-    fn peer(&self) -> Option<SocketAddr> {
-        self.0.sock.peer()
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        self.0.sock.peer_addr()
     }
 }
 
-// The rest is the show.
+// The rest is the server and the clients of the example.
 
 pub(crate) fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     outcomes: Outcomes,
-) -> io::Result<()> {
+) -> Result<(), Error> {
     let store = Arc::new(Store::default());
     let (kept, newest) = (Arc::clone(&store), store);
-    let handlers = Handlers::default();
-    handlers.on_put(PUT, move |object| {
+    let handlers = Handlers::new();
+    handlers.on_put(KEY, move |mut object| {
         let mut bytes = Vec::new();
         object.read_to_end(&mut bytes)?;
         kept.set(bytes);
-        Ok(())
+        Ok::<_, io::Error>(object.commit()?)
     })?;
-    handlers.on_get(GET, move |object| object.send(&newest.get()))?;
+    handlers.on_get(KEY, move |object| object.send(&newest.get()))?;
     thread::spawn(move || {
-        for stream in listener.incoming() {
+        for stream in listener.incoming().map_while(Result::ok) {
             let (handlers, tls, outcomes) = (handlers.clone(), Arc::clone(&tls), outcomes.clone());
             thread::spawn(move || {
                 let serve = || {
-                    let stream = Tls::server(Socket::try_from(stream?)?, &tls)?;
-                    handlers.serve(stream, &Config::default())
+                    let stream = Tls::server(Socket::from_std(stream)?, &tls)?;
+                    Ok(handlers.serve(stream, &Config::default())?)
                 };
                 outcomes.send(serve()).ok();
             });
@@ -119,13 +122,14 @@ pub(crate) fn put(
     tls: &Arc<ClientConfig>,
     object: &[u8],
 ) -> io::Result<Receipt> {
-    let stream = Tls::client(Socket::try_from(TcpStream::connect(address)?)?, tls)?;
-    Sender::open(stream, PUT, &Config::default())?.send(object)
+    let stream = Tls::client(Socket::from_std(TcpStream::connect(address)?)?, tls)?;
+    let request = Request::new(KEY).size(ObjectSize::UNKNOWN);
+    Ok(ObjectWriter::open(stream, request, &Config::default()).send(object)?)
 }
 
 pub(crate) fn get(address: SocketAddr, tls: &Arc<ClientConfig>) -> io::Result<Vec<u8>> {
-    let stream = Tls::client(Socket::try_from(TcpStream::connect(address)?)?, tls)?;
-    let mut object = Receiver::open(stream, GET, &Config::default())?;
+    let stream = Tls::client(Socket::from_std(TcpStream::connect(address)?)?, tls)?;
+    let mut object = ObjectReader::open(stream, KEY, &Config::default())?;
     let mut bytes = Vec::new();
     object.read_to_end(&mut bytes)?;
     object.commit()?;

@@ -1,16 +1,16 @@
-//! TLS under both adapters: rustls around the one function that serves a stream.
+//! Both adapters over TLS, with rustls.
 //!
 //! ```text
-//! cargo run --release --example tls
+//! cargo run --release --features tls --example tls
 //! ```
 //!
-//! [`blocking`] has the stream for `dataserver-std`, [`asynchronous`] that for `dataserver-smol`; in
-//! each, the type `Tls` is the part to copy. This file has the certificate, and shows that an end
-//! which somebody else has forged is noticed, where the size of the object is not even declared.
+//! [`blocking`] has the transport for `dataserver-std`, [`asynchronous`] that for `dataserver-smol`. In
+//! each, the type `Tls` is the part to copy. This file has the certificate, and tests that both sides
+//! detect an end of stream that a third party has forged, even if no size is declared.
 //!
-//! TLS 1.3 and nothing older: there `close_notify` ends one direction, and so the receipt can still
-//! come behind the sender's (RFC 8446, section 6.1). In TLS 1.2 it ends both: whoever receives one
-//! has to close at once, and to discard what it still would send (RFC 5246, section 7.2.1).
+//! TLS 1.3 is required. There a `close_notify` ends one direction, so the receipt can follow that of the
+//! sender (RFC 8446, section 6.1). In TLS 1.2 it ends both: the peer must close at once, and discard its
+//! pending writes (RFC 5246, section 7.2.1).
 
 mod asynchronous;
 mod blocking;
@@ -22,23 +22,21 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use dataserver_examples::peers;
-use dataserver_std::core::{Error as Cause, PeerError};
-use dataserver_std::{Error as TransferError, Key, Receipt, StartPacket};
+use dataserver_std::{Cause, Error as TransferError, Key, PeerError, Receipt};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// Of unknown size, all of them: the end is all that tells where the object ends.
-const PUT: StartPacket = StartPacket::put(Key::from_name("newest"));
-const GET: StartPacket = StartPacket::get(Key::from_name("newest"));
+/// The key of the newest object. All requests leave its size unknown, so that only the end of the stream
+/// marks the end of the object.
+const KEY: Key = Key::from_name("newest");
 
 const SIZE: usize = 300_000;
 const NAME: &str = "localhost";
 
-/// How each connection of a server has ended.
+/// The outcome of each connection of a server.
 type Outcomes = Sender<io::Result<Receipt>>;
 
 fn main() -> ExitCode {
@@ -71,7 +69,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A certificate for this run, and both sides' configuration.
+/// A new certificate, and the configurations of both sides.
 fn tls() -> Result<(Arc<ServerConfig>, Arc<ClientConfig>), Box<dyn Error>> {
     let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())?;
@@ -87,7 +85,7 @@ fn tls() -> Result<(Arc<ServerConfig>, Arc<ClientConfig>), Box<dyn Error>> {
 }
 
 fn server_name() -> ServerName<'static> {
-    ServerName::try_from(NAME).expect("it is a name")
+    ServerName::try_from(NAME).expect("it is a valid name")
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +100,7 @@ impl Adapter {
         listener: TcpListener,
         tls: Arc<ServerConfig>,
         outcomes: Outcomes,
-    ) -> io::Result<()> {
+    ) -> Result<(), TransferError> {
         match self {
             Self::Std => blocking::serve(listener, tls, outcomes),
             Self::Smol => asynchronous::serve(listener, tls, outcomes),
@@ -129,7 +127,7 @@ impl Adapter {
     }
 }
 
-/// A client, and a server that it can reach.
+/// A client, and the address of a server.
 struct Pair<'a> {
     client: Adapter,
     address: SocketAddr,
@@ -142,13 +140,16 @@ impl Pair<'_> {
         let receipt = self.client.put(self.address, self.tls, object)?;
         println!("  put of unknown size: the receipt for {} bytes", receipt.bytes);
         self.outcome()??;
-        let got = self.client.get(self.address, self.tls)?;
-        println!("  get of unknown size: {} bytes, whole", got.len());
+        let received = self.client.get(self.address, self.tls)?;
+        println!("  get of unknown size: {} bytes", received.len());
         self.outcome()??;
-        if got == object { Ok(()) } else { Err("what came back is another object".into()) }
+        if received == object {
+            return Ok(());
+        }
+        Err("the bytes of the get differ from those of the put".into())
     }
 
-    /// Every byte arrives, and then a FIN that is not the client's.
+    /// Every byte arrives, and then a forged end of the client's stream.
     fn cut_a_put(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
         let middleman = middleman::without_close_notify_to_server(self.address)?;
         let sent = self.client.put(middleman, self.tls, object);
@@ -158,42 +159,45 @@ impl Pair<'_> {
         Ok(())
     }
 
-    /// Every byte arrives, and then a FIN that is not the server's.
+    /// Every byte arrives, and then a forged end of the server's stream.
     fn cut_a_get(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
         let middleman = middleman::without_close_notify_to_client(self.address)?;
-        let got = self.client.get(middleman, self.tls);
+        let received = self.client.get(middleman, self.tls);
         println!("  get, cut before its end:");
-        println!("    client: {}", truncated(got, object.len() as u64)?);
+        println!("    client: {}", truncated(received, object.len() as u64)?);
         println!("    server: {}", truncated(self.outcome()?, object.len() as u64)?);
         Ok(())
     }
 
-    /// The server has committed, and the receipt is lost: the client must not think that it has it.
+    /// The server has committed, and its receipt is replaced by a forged end of stream, which the client must
+    /// not take for a receipt.
     fn cut_a_receipt(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
         let middleman = middleman::without_close_notify_to_client(self.address)?;
         let sent = self.client.put(middleman, self.tls, object);
         println!("  put, cut before its receipt:");
         println!("    client: {}", truncated(sent, object.len() as u64)?);
         let committed = self.outcome()??;
-        println!("    server: has committed {} bytes", committed.bytes);
+        println!("    server: committed {} bytes", committed.bytes);
         Ok(())
     }
 
     fn outcome(&self) -> Result<io::Result<Receipt>, mpsc::RecvTimeoutError> {
-        self.outcomes.recv_timeout(Duration::from_secs(20))
+        self.outcomes.recv_timeout(peers::MAX_WAIT)
     }
 }
 
-/// What the error says, if it is one of a connection that failed after so many bytes.
+/// The text of the source, if this is the error of a connection that failed after this many bytes.
 fn truncated<T>(ended: io::Result<T>, moved: u64) -> Result<String, Box<dyn Error>> {
-    let Err(error) = ended else { return Err("a cut connection was taken for a whole one".into()) };
+    let Err(error) = ended else {
+        return Err("the cut connection was taken for a complete transfer".into());
+    };
     match TransferError::of(&error) {
         Some(TransferError::Transfer {
             cause: Cause::Peer(PeerError::Reset { moved: m }),
             source,
             ..
         }) if *m == moved => {
-            let reason = source.as_ref().ok_or("an error without a reason")?.to_string();
+            let reason = source.as_ref().ok_or("the error has no source")?.to_string();
             Ok(reason.split(": http").next().unwrap_or_default().to_owned())
         }
         _ => Err(format!("expected an end without close_notify, got: {error}").into()),

@@ -1,26 +1,26 @@
-//! Somebody between client and server who cannot read what they say, but can cut it short: where
-//! it hurts most, which is just before the `close_notify`. Nothing in here needs to be copied.
+//! A relay between client and server that cannot decrypt their bytes, but can drop the `close_notify` and
+//! forge an end of stream in its place.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-/// What a `close_notify` looks like from outside: the only record of ours that is so short. It is
-/// two bytes, one for its type and sixteen of the cipher's (RFC 8446, section 5.2).
+/// The length of the record of a `close_notify`; no other record here is as short. It has two bytes of
+/// content, one for its type and 16 of the cipher (RFC 8446, section 5.2).
 const CLOSE_NOTIFY: usize = 19;
 
 pub(crate) fn without_close_notify_to_server(server: SocketAddr) -> io::Result<SocketAddr> {
-    between(server, pass_records, pass)
+    between(server, forward_records, forward)
 }
 
 pub(crate) fn without_close_notify_to_client(server: SocketAddr) -> io::Result<SocketAddr> {
-    between(server, pass, pass_records)
+    between(server, forward, forward_records)
 }
 
-type Pass = fn(&TcpStream, &TcpStream) -> io::Result<()>;
+type Forward = fn(&TcpStream, &TcpStream) -> io::Result<()>;
 
-/// Takes one connection, makes one to the server, and passes on what comes.
-fn between(server: SocketAddr, to_server: Pass, to_client: Pass) -> io::Result<SocketAddr> {
+/// Accepts one connection, connects to the server, and forwards in both directions.
+fn between(server: SocketAddr, to_server: Forward, to_client: Forward) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     thread::spawn(move || -> io::Result<()> {
@@ -35,15 +35,15 @@ fn between(server: SocketAddr, to_server: Pass, to_client: Pass) -> io::Result<S
     Ok(address)
 }
 
-/// Passes everything on, and at the end a FIN.
-fn pass(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+/// Forwards all bytes and the end of the stream.
+fn forward(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
     let copied = io::copy(&mut from, &mut to);
     to.shutdown(Shutdown::Write)?;
     copied.map(drop)
 }
 
-/// Passes every whole record on but the `close_notify`, and then a FIN as if all were well.
-fn pass_records(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+/// Forwards all records except the `close_notify`, and forges the end of the stream.
+fn forward_records(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
     let mut record = vec![0; 5 + (1 << 16)];
     loop {
         from.read_exact(&mut record[..5])?;

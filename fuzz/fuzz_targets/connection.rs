@@ -1,13 +1,14 @@
-//! Any reports on either role, right or not, at any times, against a model of the connection.
+//! Compares a connection with a reference implementation, under any reports in either role, legal or not,
+//! and at any time.
 
 #![no_main]
 
 use libfuzzer_sys::arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../core/tests/models/connection.rs"]
-mod model;
+#[path = "../../core/tests/reference/connection.rs"]
+mod reference;
 
 fuzz_target!(|bytes: &[u8]| {
-    model::run(Unstructured::new(bytes));
+    reference::run(Unstructured::new(bytes));
 });

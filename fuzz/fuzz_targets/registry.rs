@@ -1,13 +1,13 @@
-//! Any actions on a registry, against a model of it: a list that is searched in full.
+//! Compares registries with a reference implementation, under any actions.
 
 #![no_main]
 
 use libfuzzer_sys::arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../core/tests/models/registry.rs"]
-mod model;
+#[path = "../../core/tests/reference/registry.rs"]
+mod reference;
 
 fuzz_target!(|bytes: &[u8]| {
-    model::run(Unstructured::new(bytes));
+    reference::run(Unstructured::new(bytes));
 });

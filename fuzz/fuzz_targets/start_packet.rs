@@ -1,4 +1,4 @@
-//! Any bytes, in any pieces, are taken as the wire table says, by all that takes start packets.
+//! Compares everything that parses start packets with the wire format, for any bytes in any fragments.
 
 #![no_main]
 
@@ -9,22 +9,22 @@ use dataserver_core::{
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
-/// As a file: eight bytes for the cuts, then the stream.
+/// The format of an input file: eight bytes for the fragments, then the stream.
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    /// The length of each piece that a read gives; after the last of them comes all the rest.
-    cuts: [u8; 8],
+    /// The length of the fragment that each read returns. The last read returns the rest.
+    lengths: [u8; 8],
     stream: &'a [u8],
 }
 
 impl<'a> Input<'a> {
-    fn pieces(&self) -> impl Iterator<Item = &'a [u8]> {
+    fn fragments(&self) -> impl Iterator<Item = &'a [u8]> {
         let mut rest = self.stream;
-        let ends = self.cuts.into_iter().map(usize::from).chain([usize::MAX]);
+        let ends = self.lengths.into_iter().map(usize::from).chain([usize::MAX]);
         ends.map(move |end| {
-            let (piece, behind) = rest.split_at(end.min(rest.len()));
-            rest = behind;
-            piece
+            let (fragment, remainder) = rest.split_at(end.min(rest.len()));
+            rest = remainder;
+            fragment
         })
     }
 }
@@ -36,13 +36,13 @@ fuzz_target!(|input: Input<'_>| {
     connection(&input, received, expected);
 });
 
-/// The wire table: type, object size and key at offsets 0, 1 and 9.
+/// Checks the wire format: the type, the object size, and the key at offsets 0, 1, and 9.
 fn one_shot(bytes: &[u8; 25]) -> Result<StartPacket, Malformed> {
     let kind = bytes[0];
     let size = i64::from_le_bytes(bytes[1..9].try_into().unwrap());
-    let key = Key::new(bytes[9..25].try_into().unwrap());
+    let key = Key::from_bytes(bytes[9..25].try_into().unwrap());
 
-    let parsed = StartPacket::parse(*bytes);
+    let parsed = StartPacket::from_bytes(*bytes);
     match parsed {
         Ok(packet) => {
             assert!(kind <= 1 && size >= -1);
@@ -51,12 +51,13 @@ fn one_shot(bytes: &[u8; 25]) -> Result<StartPacket, Malformed> {
             assert_eq!(packet.size().bytes(), u64::try_from(size).ok());
             assert_eq!(packet.key(), key);
 
-            let unsized_packet = [StartPacket::put, StartPacket::get][usize::from(kind)](key);
+            let without_size = [StartPacket::put, StartPacket::get][usize::from(kind)](key);
             let encoded = match u64::try_from(size) {
-                Ok(size) => unsized_packet.with_size(size),
-                Err(_) => Ok(unsized_packet),
+                Ok(size) => without_size.with_size(size),
+                Err(_) => Ok(without_size),
             };
             assert_eq!(encoded, Ok(packet));
+            assert_eq!(without_size.with_object_size(packet.size()), packet);
         }
         Err(Malformed::Type(value)) => assert!(kind > 1 && value == kind),
         Err(Malformed::Size(value)) => assert!(size < -1 && value == size),
@@ -64,7 +65,7 @@ fn one_shot(bytes: &[u8; 25]) -> Result<StartPacket, Malformed> {
     parsed
 }
 
-/// The parser by itself, which is offered also what is not its own.
+/// Checks the parser alone. It also gets the bytes after the start packet.
 fn incremental(
     input: &Input<'_>,
     received: usize,
@@ -72,18 +73,18 @@ fn incremental(
 ) {
     let mut parser = StartPacketParser::new();
     let mut taken = 0;
-    for piece in input.pieces() {
+    for fragment in input.fragments() {
         let missing = 25 - taken;
         assert_eq!(parser.missing(), missing);
         assert_eq!(parser.packet().is_some(), missing == 0);
-        assert_eq!(parser.feed(piece), piece.len().min(missing));
-        taken += piece.len().min(missing);
+        assert_eq!(parser.feed(fragment), fragment.len().min(missing));
+        taken += fragment.len().min(missing);
     }
     assert_eq!(taken, received);
     assert_eq!(parser.packet(), expected);
 }
 
-/// A server, whose driver keeps what it leaves.
+/// Checks a server. Its driver keeps the bytes after the start packet.
 fn connection(
     input: &Input<'_>,
     received: usize,
@@ -91,10 +92,10 @@ fn connection(
 ) {
     let mut server = Connection::server(Config::default(), Instant::default());
     let mut taken = 0;
-    for piece in input.pieces() {
+    for fragment in input.fragments() {
         let Step::Read { max } = server.step() else { break };
         assert_eq!(max, 25 - taken);
-        taken += server.feed(piece);
+        taken += server.handle_read(fragment);
     }
     assert_eq!(taken, received);
 
@@ -102,7 +103,7 @@ fn connection(
         Some(Ok(packet)) => Step::Decide(packet),
         Some(Err(malformed)) => Step::Done(Err(PeerError::Malformed(malformed).into())),
         None => {
-            server.end_of_stream();
+            server.handle_end_of_stream();
             Step::Done(Err(PeerError::TruncatedStartPacket { received }.into()))
         }
     };

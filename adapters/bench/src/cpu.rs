@@ -1,33 +1,33 @@
-//! Processor time of a process, all its threads together.
+//! The processor time of a process.
 
 use std::fs;
 use std::io;
 use std::ops::{Add, Sub};
 
-/// Linux counts in hundredths of a second here, whatever the kernel's own tick.
-const TICKS_A_SECOND: f64 = 100.0;
+/// The unit of proc(5) is always 1/100 s.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Seconds of processor time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu {
-    /// In the program.
+    /// In user mode.
     pub user: f64,
-    /// In the kernel, for the program.
+    /// In the kernel.
     pub system: f64,
 }
 
 impl Cpu {
-    /// What a process has used so far, after proc(5).
+    /// The processor time that all threads of a process have used, from proc(5).
     ///
     /// # Errors
-    /// There is no such process.
+    /// Returns an error if there is no such process.
     pub fn of(pid: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name, in parentheses, may hold spaces; after it come state (3), …, utime (14), stime.
+        // The name, in parentheses, may contain spaces. After it come state (3), …, utime (14), stime.
         let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
         let mut seconds = || {
             let ticks = fields.next().and_then(|field| field.parse::<f64>().ok());
-            ticks.map(|ticks| ticks / TICKS_A_SECOND).ok_or(io::ErrorKind::InvalidData)
+            ticks.map(|ticks| ticks / TICKS_PER_SECOND).ok_or(io::ErrorKind::InvalidData)
         };
         Ok(Self { user: seconds()?, system: seconds()? })
     }

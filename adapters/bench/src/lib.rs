@@ -1,22 +1,22 @@
-//! What the benches of the adapters share.
+//! Code shared by the benches of the adapters.
 //!
-//! Every figure that counts is a ratio: an adapter and its baseline move the same bytes in turn, in
-//! one program, and each round gives one ratio ([`measure`]). Servers run in processes of their own
-//! ([`serving`]), so that their processor time can be told from the clients'. A bench gives each
-//! adapter as a [`Contender`], as the bare sockets are ([`bare`]), and then asks for the [`rows`].
+//! All headline figures are ratios: an adapter and its baseline move the same bytes alternately, in one
+//! program, and each round gives one ratio ([`measure`]). Servers run in child processes
+//! ([`server_process`]), so that their processor time is separate from that of the clients. A bench gives
+//! its adapter as a [`Subject`], as the plain sockets are ([`baseline`]), and runs the [`cases`].
 //!
 //! Tables go to standard output, JSON and plots to `target/bench-results`.
 
-pub mod bare;
-pub mod contender;
+pub mod baseline;
+pub mod cases;
+pub mod competitors;
 pub mod cpu;
+pub mod epoll_baseline;
 pub mod measure;
-pub mod peers;
 pub mod plot;
-pub mod ready;
 pub mod report;
-pub mod rows;
-pub mod scratch;
-pub mod serving;
+pub mod server_process;
+pub mod subject;
+pub mod temp_files;
 
-pub use contender::{Contender, End, Job};
+pub use subject::{End, Job, Subject};

@@ -1,49 +1,49 @@
-//! Measuring in turn, and what to say of it.
+//! Alternating measurements and their statistics.
 
 use std::io;
 use std::time::Instant;
 
-/// How many times each thing is measured.
+/// How thoroughly a bench measures.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// Rounds that count; at least 11 where the figures do.
+    /// The number of rounds. Published figures need at least 11.
     pub rounds: usize,
-    /// By how much objects and times are cut short.
-    pub haste: u32,
+    /// Divisor for object sizes and durations in quick mode.
+    pub scale_divisor: u32,
 }
 
 impl Effort {
-    /// What counts, or a quick look where the environment has `BENCH_QUICK`.
+    /// Full effort, or quick mode if the environment has `BENCH_QUICK`.
     pub fn from_env() -> Self {
         match std::env::var_os("BENCH_QUICK") {
-            None => Self { rounds: 11, haste: 1 },
-            Some(_) => Self { rounds: 3, haste: 8 },
+            None => Self { rounds: 11, scale_divisor: 1 },
+            Some(_) => Self { rounds: 3, scale_divisor: 8 },
         }
     }
 }
 
-/// A set of measurements of one thing.
+/// The measurements of one value.
 #[derive(Clone, Debug, Default)]
 pub struct Samples(Vec<f64>);
 
 impl Samples {
-    /// The value that half of them do not exceed.
+    /// The median.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }
 
-    /// Between which values the middle half of them lies.
+    /// The first and the third quartile.
     pub fn spread(&self) -> (f64, f64) {
         (self.quantile(0.25), self.quantile(0.75))
     }
 
-    /// Each of these to the one of the same round there.
+    /// The ratio of each measurement to that of the same round in `other`.
     #[must_use]
     pub fn over(&self, other: &Self) -> Self {
         self.0.iter().zip(&other.0).map(|(ours, theirs)| ours / theirs).collect()
     }
 
-    /// Seconds per unit, where these are transfers a second of so many units each.
+    /// Seconds per unit, if these are transfers per second of `units` each.
     #[must_use]
     pub fn per(&self, units: f64) -> Self {
         self.0.iter().map(|rate| 1.0 / (rate * units)).collect()
@@ -64,38 +64,36 @@ impl FromIterator<f64> for Samples {
     }
 }
 
-/// Does each of these once in a round, and in the opposite order in every other round, so that none
-/// is always first. What they returned, one list for each.
-///
-/// One round goes ahead that does not count.
+/// Calls `measure` for each of `count` subjects once per round, in alternating order. Returns a list of
+/// results for each subject. The results of a first warm-up round are dropped.
 ///
 /// # Errors
-/// Those of the things measured.
-pub fn in_turn<T>(
+/// Returns the first error of `measure`.
+pub fn alternate<T>(
     rounds: usize,
-    things: usize,
+    count: usize,
     mut measure: impl FnMut(usize) -> io::Result<T>,
 ) -> io::Result<Vec<Vec<T>>> {
-    for thing in 0..things {
-        measure(thing)?;
+    for subject in 0..count {
+        measure(subject)?;
     }
-    let mut results: Vec<Vec<T>> = (0..things).map(|_| Vec::new()).collect();
+    let mut results: Vec<Vec<T>> = (0..count).map(|_| Vec::new()).collect();
     for round in 0..rounds {
-        for turn in 0..things {
-            let thing = if round % 2 == 0 { turn } else { things - 1 - turn };
-            results[thing].push(measure(thing)?);
+        for turn in 0..count {
+            let subject = if round % 2 == 0 { turn } else { count - 1 - turn };
+            results[subject].push(measure(subject)?);
         }
     }
     Ok(results)
 }
 
-/// How many seconds something takes.
+/// How many seconds `operation` takes.
 ///
 /// # Errors
-/// Its own.
-pub fn seconds(thing: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {
+/// Returns its error.
+pub fn seconds(operation: impl FnOnce() -> io::Result<()>) -> io::Result<f64> {
     let begin = Instant::now();
-    thing()?;
+    operation()?;
     Ok(begin.elapsed().as_secs_f64())
 }
 
@@ -104,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn median_and_quartiles() {
         let samples: Samples = [5.0, 1.0, 2.0, 4.0, 3.0].into_iter().collect();
         assert_eq!(samples.median(), 3.0);
         assert_eq!(samples.spread(), (2.0, 4.0));
@@ -112,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_always_first() {
+    fn the_order_alternates() {
         let mut order = Vec::new();
-        let results = in_turn(2, 2, |thing| {
-            order.push(thing);
-            Ok(thing)
+        let results = alternate(2, 2, |subject| {
+            order.push(subject);
+            Ok(subject)
         });
         assert_eq!(results.unwrap(), [[0, 0], [1, 1]]);
         assert_eq!(order, [0, 1, 0, 1, 1, 0]);

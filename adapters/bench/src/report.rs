@@ -1,4 +1,4 @@
-//! Tables, JSON, and whether what was to be reached was reached.
+//! Tables, JSON and plots of the results, and which targets were met.
 
 use std::fmt;
 use std::fs;
@@ -8,24 +8,24 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::measure::Samples;
-use crate::plot::{Plot, bars};
+use crate::plot::{Bars, Plot, draw_bars};
 
-/// What a ratio should be.
+/// The target for a ratio.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
-    /// As much as this or more.
+    /// At least this.
     AtLeast(f64),
-    /// As much as this or less.
+    /// At most this.
     AtMost(f64),
-    /// Whatever it is: for information.
+    /// None: the ratio is for information.
     None,
 }
 
 impl Target {
     fn verdict(self, ratio: f64) -> &'static str {
         match self {
-            Self::AtLeast(least) if ratio >= least => "reached",
-            Self::AtMost(most) if ratio <= most => "reached",
+            Self::AtLeast(least) if ratio >= least => "met",
+            Self::AtMost(most) if ratio <= most => "met",
             Self::None => "",
             _ => "MISSED",
         }
@@ -42,24 +42,32 @@ impl fmt::Display for Target {
     }
 }
 
-/// A thing and its baseline, and how they compare.
+/// The label of the baseline in bar charts.
+pub const WITHOUT_DATASERVER: &str = "the same without dataserver";
+
+/// The label of the baseline in line charts.
+pub const PLAIN_SOCKETS: &str = "the same without dataserver (plain sockets)";
+
+/// A comparison of the subject with a baseline.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// The thing.
+    /// What was measured.
     pub what: String,
-    /// What it is compared with.
+    /// The baseline.
     pub baseline: String,
-    /// Of what both are measured in.
+    /// The label of the baseline in bar charts.
+    pub label: &'static str,
+    /// The unit of the measurements.
     pub unit: &'static str,
-    /// The thing's measurements.
+    /// The measurements of the subject.
     pub ours: Samples,
-    /// The baseline's, of the same rounds.
+    /// The measurements of the baseline, from the same rounds.
     pub theirs: Samples,
-    /// What their ratio should be.
+    /// The target for the ratio.
     pub target: Target,
 }
 
-/// All that one bench found. It prints each row when it is added.
+/// The results of one bench. Each row is printed when it is added.
 #[derive(Debug)]
 pub struct Report {
     name: &'static str,
@@ -83,7 +91,7 @@ impl Report {
         println!("|---|---|---|---|---|---|---|---|---|");
     }
 
-    /// Adds a row to it.
+    /// Adds a row to the table.
     pub fn add(&mut self, row: Row) {
         println!("{}", line(&row));
         self.rows.push((self.group, row));
@@ -94,15 +102,15 @@ impl Report {
         self.plots.push(plot);
     }
 
-    /// Says which rows fall short, and writes JSON and plots.
+    /// Prints which targets were missed, and writes JSON and plots.
     ///
     /// # Errors
-    /// What the file system says.
+    /// Returns an error if a file cannot be written.
     pub fn finish(self) -> io::Result<()> {
         let missed: Vec<_> = self.rows.iter().filter(|(_, row)| verdict(row) == "MISSED").collect();
         let targets = self.rows.iter().filter(|(_, row)| !matches!(row.target, Target::None));
         println!(
-            "\n{}: {} of {} targets reached, medians of {} rounds in turn; spread: middle half.",
+            "\n{}: {} of {} targets met; medians of {} alternating rounds; spread: interquartile range",
             self.name,
             targets.clone().count() - missed.len(),
             targets.count(),
@@ -117,20 +125,27 @@ impl Report {
         fs::write(&path, format!("{:#}\n", self.to_json()))?;
         println!("{}", path.display());
         for (unit, name, title) in [
-            ("a second", "transfers", "Transfers a second"),
-            ("CPU s/GB", "cpu", "Processor seconds a GB, a file to a file"),
+            (
+                "per second",
+                "transfers",
+                "Objects of 1 KiB per second, with a new connection for each",
+            ),
+            ("CPU ms/GB", "cpu", "Processor time in ms per GB, from a file to a file"),
         ] {
             let rows = self.rows.iter().filter(|(group, row)| {
-                row.unit == unit && !group.starts_with("object size") // that has a plot of its own
+                row.unit == unit && !group.starts_with("object size") // they are in a line chart
             });
-            let pair = |row: &Row| {
-                let name = format!("{} / {}", row.what, row.baseline);
-                (name, row.ours.median(), row.theirs.median())
+            let pair = |row: &Row| Bars {
+                title: row.what.clone(),
+                bars: [
+                    (format!("dataserver-{}", self.name), row.ours.median()),
+                    (row.label.to_owned(), row.theirs.median()),
+                ],
             };
             let pairs: Vec<_> = rows.map(|(_, row)| pair(row)).collect();
             if !pairs.is_empty() {
                 let path = directory.join(format!("{}-{name}.svg", self.name));
-                bars(&path, title, &pairs)?;
+                draw_bars(&path, title, &pairs)?;
                 println!("{}", path.display());
             }
         }
@@ -172,7 +187,7 @@ fn verdict(row: &Row) -> &'static str {
 }
 
 fn line(row: &Row) -> String {
-    let Row { what, baseline, unit, ours, theirs, target } = row;
+    let Row { what, baseline, unit, ours, theirs, target, .. } = row;
     let ratio = ours.over(theirs);
     let (low, high) = ratio.spread();
     let (ours, theirs, ratio) = (figure(ours.median()), figure(theirs.median()), ratio.median());
@@ -183,7 +198,7 @@ fn line(row: &Row) -> String {
     )
 }
 
-/// Three digits that mean something.
+/// A number with three significant digits.
 fn figure(value: f64) -> String {
     match value {
         100.0.. => format!("{value:.0}"),
@@ -193,7 +208,7 @@ fn figure(value: f64) -> String {
     }
 }
 
-/// Where results go: beside what cargo builds.
+/// The directory of the results, in the target directory of cargo.
 fn results() -> io::Result<PathBuf> {
     let program = std::env::current_exe()?; // target/release/deps/name
     let target = program.ancestors().nth(3).unwrap_or(Path::new("."));

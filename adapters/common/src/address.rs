@@ -1,57 +1,60 @@
-//! Where a client connects to.
+//! The address of a server.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
 
-/// A socket address, or a name and a port that are looked up when they are needed.
+/// A socket address, or a host name and a port that are looked up when they are needed.
 ///
 /// ```
-/// use dataserver_adapter::Address;
+/// use dataserver_common::{Address, InvalidAddress};
 ///
-/// assert!(Address::from("127.0.0.1:8089").known().is_some());
-/// assert!(Address::from("localhost:8089").known().is_none());
+/// assert!("127.0.0.1:8089".parse::<Address>()?.socket_addr().is_some());
+/// assert!("localhost:8089".parse::<Address>()?.socket_addr().is_none());
 /// assert_eq!(Address::from(("localhost", 8089)).to_string(), "localhost:8089");
+/// assert!("localhost".parse::<Address>().is_err());
+/// # Ok::<(), InvalidAddress>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address(Kind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    Known(SocketAddr),
-    Name(String),
+    Socket(SocketAddr),
+    Host { host: String, port: u16 },
 }
 
 impl Address {
-    /// The socket address, where there is nothing to look up.
+    /// The socket address, if there is nothing to look up.
     ///
     /// ```
-    /// use dataserver_adapter::Address;
+    /// use dataserver_common::Address;
     ///
     /// let address = ([127, 0, 0, 1], 8089).into();
-    /// assert_eq!(Address::from(address).known(), Some(address));
+    /// assert_eq!(Address::from(address).socket_addr(), Some(address));
     /// ```
-    pub fn known(&self) -> Option<SocketAddr> {
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self.0 {
-            Kind::Known(address) => Some(address),
-            Kind::Name(_) => None,
+            Kind::Socket(address) => Some(address),
+            Kind::Host { .. } => None,
         }
     }
 
-    /// The socket addresses that it stands for, at least one. Looking up a name may take long.
+    /// The socket addresses, at least one. Looking up a name blocks.
     ///
     /// # Errors
-    /// What the system says of the name.
+    /// Returns an error if the name cannot be looked up, or has no address.
     ///
     /// ```
-    /// let addresses = dataserver_adapter::Address::from("127.0.0.1:8089").resolve()?;
-    /// assert_eq!(addresses.len(), 1);
+    /// let address: dataserver_common::Address = ("127.0.0.1", 8089).into();
+    /// assert_eq!(address.resolve()?.len(), 1);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let addresses: Vec<_> = match &self.0 {
-            Kind::Known(address) => vec![*address],
-            Kind::Name(name) => name.to_socket_addrs()?.collect(),
+            Kind::Socket(address) => vec![*address],
+            Kind::Host { host, port } => (&host[..], *port).to_socket_addrs()?.collect(),
         };
         if addresses.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
@@ -62,30 +65,50 @@ impl Address {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self(Kind::Known(address))
-    }
-}
-
-/// `host:port`, as a name or in numbers.
-impl From<&str> for Address {
-    fn from(address: &str) -> Self {
-        Self(address.parse().map_or_else(|_| Kind::Name(address.to_owned()), Kind::Known))
-    }
-}
-
-/// `host:port`, as a name or in numbers.
-impl From<String> for Address {
-    fn from(address: String) -> Self {
-        Self::from(&address[..])
+        Self(Kind::Socket(address))
     }
 }
 
 impl From<(&str, u16)> for Address {
     fn from((host, port): (&str, u16)) -> Self {
         match host.parse() {
-            Ok(ip) => Self(Kind::Known(SocketAddr::new(ip, port))),
-            Err(_) => Self(Kind::Name(format!("{host}:{port}"))),
+            Ok(ip) => Self(Kind::Socket(SocketAddr::new(ip, port))),
+            Err(_) => Self(Kind::Host { host: host.to_owned(), port }),
         }
+    }
+}
+
+/// `host:port`, where the host is a name or an IP address.
+impl FromStr for Address {
+    type Err = InvalidAddress;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddress> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self(Kind::Socket(address)));
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && !host.contains(':') => match port.parse() {
+                Ok(port) => Ok(Self(Kind::Host { host: host.to_owned(), port })),
+                Err(_) => Err(InvalidAddress(text.to_owned())),
+            },
+            _ => Err(InvalidAddress(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<&str> for Address {
+    type Error = InvalidAddress;
+
+    fn try_from(text: &str) -> Result<Self, InvalidAddress> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = InvalidAddress;
+
+    fn try_from(text: String) -> Result<Self, InvalidAddress> {
+        text.parse()
     }
 }
 
@@ -93,8 +116,27 @@ impl From<(&str, u16)> for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Known(address) => address.fmt(f),
-            Kind::Name(name) => name.fmt(f),
+            Kind::Socket(address) => address.fmt(f),
+            Kind::Host { host, port } => write!(f, "{host}:{port}"),
         }
     }
 }
+
+/// The text is not the address of a server.
+///
+/// ```
+/// use dataserver_common::Address;
+///
+/// let error = "localhost".parse::<Address>().unwrap_err();
+/// assert_eq!(error.to_string(), "expected an address as host:port, got \"localhost\"");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidAddress(String);
+
+impl fmt::Display for InvalidAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected an address as host:port, got {:?}", self.0)
+    }
+}
+
+impl std::error::Error for InvalidAddress {}

@@ -10,8 +10,8 @@ use rustix::time::{ClockId, clock_gettime};
 /// while the machine is suspended, so that a suspended machine blames no peer.
 ///
 /// ```
-/// let earlier = dataserver_adapter::now();
-/// assert!(dataserver_adapter::now() >= earlier);
+/// let earlier = dataserver_common::now();
+/// assert!(dataserver_common::now() >= earlier);
 /// ```
 pub fn now() -> Instant {
     Instant::new(epoch().elapsed())
@@ -20,7 +20,7 @@ pub fn now() -> Instant {
 /// The same point in time for the standard library; `None` where that cannot hold it.
 ///
 /// ```
-/// use dataserver_adapter::{now, to_std};
+/// use dataserver_common::{now, to_std};
 ///
 /// assert!(to_std(now()).unwrap() <= std::time::Instant::now());
 /// ```
@@ -31,8 +31,8 @@ pub fn to_std(instant: Instant) -> Option<StdInstant> {
 /// The present for entries that expire, on a clock that also runs while the machine is suspended.
 ///
 /// ```
-/// let earlier = dataserver_adapter::registry_now();
-/// assert!(dataserver_adapter::registry_now() >= earlier);
+/// let earlier = dataserver_common::registry_now();
+/// assert!(dataserver_common::registry_now() >= earlier);
 /// ```
 pub fn registry_now() -> Instant {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -43,19 +43,6 @@ pub fn registry_now() -> Instant {
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
     Instant::new(Duration::new(seconds, nanos))
-}
-
-/// The time at which an [`Entry`](dataserver_core::Entry) should expire that is valid for this long
-/// from now. Time during which the machine is suspended counts.
-///
-/// ```
-/// use std::time::Duration;
-/// use dataserver_adapter::{after, registry_now};
-///
-/// assert!(after(Duration::from_secs(60)) > registry_now());
-/// ```
-pub fn after(duration: Duration) -> Instant {
-    registry_now().saturating_add(duration)
 }
 
 fn epoch() -> StdInstant {

@@ -1,127 +1,91 @@
-//! How a transfer ended, with all that a log needs.
+//! Why a transfer, a server or a client failed, with all that a log needs.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::{error, fmt, io};
 
-use dataserver_core::{
-    AlreadyRegistered, Direction, Entry, Error as Cause, PeerError, StartPacket,
-};
+use dataserver_core::{AlreadyRegistered, Cause, LocalError, PeerError, StartPacket};
 
-/// The object has crossed, the receiver has made it last, and both sides know.
-///
-/// ```
-/// use dataserver_adapter::Receipt;
-/// use dataserver_core::{Key, StartPacket};
-///
-/// let packet = StartPacket::put(Key::from_name("start"));
-/// let receipt = Receipt { peer: Some(([127, 0, 0, 1], 8089).into()), packet, bytes: 5 };
-/// assert_eq!(
-///     receipt.to_string(),
-///     "127.0.0.1:8089: put of unknown size, key ea2b2676c28c0db26d39331a336c6b92: 5 bytes",
-/// );
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The other end, where it has an address.
-    pub peer: Option<SocketAddr>,
-    /// What the connection was for.
-    pub packet: StartPacket,
-    /// The size of the object in bytes.
-    pub bytes: u64,
-}
+use crate::address::InvalidAddress;
 
-/// One line for a log: the peer, the start packet, and the size of the object.
-impl fmt::Display for Receipt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_peer(f, self.peer)?;
-        write!(f, "{}: {} bytes", self.packet, self.bytes)
-    }
-}
+/// Any error of an application: what its handlers may return.
+pub type BoxError = Box<dyn error::Error + Send + Sync>;
 
-fn write_peer(f: &mut fmt::Formatter<'_>, peer: Option<SocketAddr>) -> fmt::Result {
-    match peer {
-        Some(peer) => write!(f, "{peer}: "),
-        None => f.write_str("the peer: "),
-    }
-}
-
-/// Why there is no receipt, or no registration.
+/// Why a transfer, a registration, a server or a client failed.
 ///
-/// Its text is one line that names the peer, the start packet, what was expected and what came.
-/// Where a method returns [`io::Error`], this is inside; [`Error::of`] finds it.
+/// The text is one line that names the peer, the start packet, what was expected and what was received,
+/// and includes the text of the [source](std::error::Error::source).
 ///
+/// ```no_run
+/// # fn example(error: dataserver_common::Error) {
+/// eprintln!("{error}"); // 127.0.0.1:8089: put of 5 bytes, key ea2b…: the idle timeout ran out
+/// if error.is_connect() {
+///     eprintln!("no connection was made");
+/// } else if error.is_reset() {
+///     eprintln!("the peer refused, failed, or was killed");
+/// } else if error.is_timeout() || error.is_truncated() {
+///     eprintln!("the network or the peer may work again later");
+/// } else if let Some(cause) = error.cause() {
+///     eprintln!("{cause:?}"); // what went wrong, and on which side
+/// }
+/// # }
 /// ```
-/// use dataserver_adapter::Error;
-/// use dataserver_core::{Error as Cause, Key, StartPacket, Timer};
-///
-/// let error = Error::Transfer {
-///     peer: Some(([127, 0, 0, 1], 8089).into()),
-///     packet: Some(StartPacket::put(Key::from_name("start")).with_size(5)?),
-///     cause: Cause::TimedOut(Timer::Idle),
-///     source: None,
-/// };
-/// assert_eq!(
-///     error.to_string(),
-///     "127.0.0.1:8089: put of 5 bytes, key ea2b2676c28c0db26d39331a336c6b92: \
-///      the idle timeout ran out",
-/// );
-/// # Ok::<(), dataserver_core::SizeOutOfRange>(())
-/// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Error {
+    /// The address of a server cannot be one.
+    Address(InvalidAddress),
     /// No connection was made.
     Connect {
-        /// Where to: the last address that was tried, or the name that has none.
+        /// The last address that was tried, or the name that has none.
         address: String,
-        /// Why not.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
-    /// The server could not take a connection; it tries again.
-    Accept {
-        /// Why not.
-        source: Arc<io::Error>,
-    },
-    /// The listener has failed, for good.
+    /// The server cannot listen.
     Listen {
-        /// Why.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
-    /// Connections ended that were not reported one by one, because the application did not take the
-    /// reports as fast as they came.
+    /// The socket is not connected, or its options cannot be set.
+    Socket {
+        /// The error of the system.
+        source: Arc<io::Error>,
+    },
+    /// The server could not take a connection. It tries again.
+    Accept {
+        /// The error of the system.
+        source: Arc<io::Error>,
+    },
+    /// Connections ended that were not reported one by one, because the application took the reports too
+    /// slowly.
     Unreported {
         /// How many.
         connections: u64,
     },
-    /// The connection was made, and reset.
+    /// The connection was made, and failed.
+    #[non_exhaustive]
     Transfer {
-        /// The other end, where it has an address.
+        /// The address of the peer, if it has one.
         peer: Option<SocketAddr>,
-        /// What the connection was for, where that is known.
+        /// The start packet of the connection, if it is known.
         packet: Option<StartPacket>,
-        /// What went wrong, and by whose fault.
+        /// What went wrong, and on which side.
         cause: Cause,
-        /// What the system, or the application, said of it.
-        source: Option<Arc<io::Error>>,
-    },
-    /// A put was given where a get is needed, or the other way round.
-    Direction {
-        /// What was given.
-        entry: Entry,
-        /// What is needed.
-        expected: Direction,
+        /// The error of the system or of the application.
+        source: Option<Arc<dyn error::Error + Send + Sync>>,
     },
     /// The same start packets have an entry already.
     AlreadyRegistered(AlreadyRegistered),
 }
 
 impl Error {
-    /// The error of this crate that an [`io::Error`] holds.
+    /// The error of this crate inside an [`io::Error`], such as one that a reader of an object returned.
     ///
     /// ```
     /// use std::io;
-    /// use dataserver_adapter::Error;
+    /// use dataserver_common::Error;
     ///
     /// assert!(Error::of(&io::ErrorKind::NotFound.into()).is_none());
     /// ```
@@ -129,32 +93,56 @@ impl Error {
         error.get_ref()?.downcast_ref()
     }
 
-    /// Checks that a start packet is for this direction.
-    ///
-    /// # Errors
-    /// [`Error::Direction`] where it is not.
-    ///
-    /// ```
-    /// use dataserver_adapter::Error;
-    /// use dataserver_core::{Direction, Key, StartPacket};
-    ///
-    /// let packet = StartPacket::put(Key::from_name("start"));
-    /// assert!(Error::check_direction(packet, Direction::Put).is_ok());
-    /// assert!(Error::check_direction(packet, Direction::Get).is_err());
-    /// ```
-    pub fn check_direction(entry: impl Into<Entry>, expected: Direction) -> Result<Entry, Self> {
-        let entry = entry.into();
-        if entry.direction() != expected {
-            return Err(Self::Direction { entry, expected });
-        }
-        Ok(entry)
-    }
-
-    /// What the core says of a connection that failed; `None` where there was no connection.
+    #[doc(hidden)]
+    /// For an adapter: the server cannot listen.
     ///
     /// ```
     /// use std::io;
-    /// use dataserver_adapter::Error;
+    /// use dataserver_common::Error;
+    ///
+    /// let error = Error::listen(io::ErrorKind::AddrInUse.into());
+    /// assert_eq!(error.to_string(), "cannot listen: address in use");
+    /// ```
+    pub fn listen(source: io::Error) -> Self {
+        Self::Listen { source: Arc::new(source) }
+    }
+
+    #[doc(hidden)]
+    /// For an adapter: the socket cannot be used.
+    ///
+    /// ```
+    /// use std::io;
+    /// use dataserver_common::Error;
+    ///
+    /// let error = Error::socket(io::ErrorKind::NotConnected.into());
+    /// assert_eq!(error.to_string(), "cannot use the socket: not connected");
+    /// ```
+    pub fn socket(source: io::Error) -> Self {
+        Self::Socket { source: Arc::new(source) }
+    }
+
+    #[doc(hidden)]
+    /// For an adapter: this side gave the connection up, and its state is gone.
+    ///
+    /// ```
+    /// let error = dataserver_common::Error::aborted(None, None, "the server is stopping", None);
+    /// assert_eq!(error.to_string(), "aborted: the server is stopping");
+    /// ```
+    pub fn aborted(
+        peer: Option<SocketAddr>,
+        packet: Option<StartPacket>,
+        reason: &'static str,
+        source: Option<BoxError>,
+    ) -> Self {
+        let cause = LocalError::Aborted { reason }.into();
+        Self::Transfer { peer, packet, cause, source: source.map(Into::into) }
+    }
+
+    /// Why the connection failed, in the words of the protocol; `None` if there was no connection.
+    ///
+    /// ```
+    /// use std::io;
+    /// use dataserver_common::Error;
     ///
     /// let source = io::Error::from(io::ErrorKind::ConnectionRefused).into();
     /// assert_eq!(Error::Connect { address: "127.0.0.1:1".into(), source }.cause(), None);
@@ -166,18 +154,91 @@ impl Error {
         }
     }
 
+    /// Whether no connection was made.
+    ///
+    /// ```
+    /// use std::io;
+    /// use dataserver_common::Error;
+    ///
+    /// let source = io::Error::from(io::ErrorKind::ConnectionRefused).into();
+    /// assert!(Error::Connect { address: "127.0.0.1:1".into(), source }.is_connect());
+    /// ```
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Connect { .. })
+    }
+
+    /// Whether **this side** refused the start packet: a server, or a client that asked for more than its own
+    /// [`max_object_size`](dataserver_core::Config::max_object_size). A client whose request was refused by
+    /// the server sees a [reset](Self::is_reset), as for any other failure of the server.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::{Config, Refusal};
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// exchange.connection.handle_read(&[0; 25]);
+    /// exchange.connection.refuse(Refusal::NotRegistered);
+    /// assert!(exchange.error(None).is_refused());
+    /// ```
+    pub fn is_refused(&self) -> bool {
+        matches!(self.cause(), Some(Cause::Refused(_)))
+    }
+
+    /// Whether a timeout ran out, of the connection or of the attempt to connect.
+    ///
+    /// ```
+    /// use std::io;
+    /// use dataserver_common::Error;
+    ///
+    /// let source = io::Error::from(io::ErrorKind::TimedOut).into();
+    /// assert!(Error::Connect { address: "127.0.0.1:1".into(), source }.is_timeout());
+    /// ```
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == io::ErrorKind::TimedOut
+    }
+
+    /// Whether the peer reset the connection: it refused, failed, or was killed.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// exchange.connection.handle_reset();
+    /// assert!(exchange.error(None).is_reset());
+    /// ```
+    pub fn is_reset(&self) -> bool {
+        matches!(self.cause(), Some(Cause::Peer(PeerError::Reset { .. })))
+    }
+
+    /// Whether the peer ended the stream before its object, or its start packet, was complete.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// exchange.connection.handle_end_of_stream();
+    /// assert!(exchange.error(None).is_truncated());
+    /// ```
+    pub fn is_truncated(&self) -> bool {
+        let Some(Cause::Peer(error)) = self.cause() else { return false };
+        matches!(error, PeerError::Truncated { .. } | PeerError::TruncatedStartPacket { .. })
+    }
+
     fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::Connect { source, .. } | Self::Accept { source } | Self::Listen { source } => {
-                source.kind()
-            }
+            Self::Connect { source, .. }
+            | Self::Accept { source }
+            | Self::Listen { source }
+            | Self::Socket { source } => source.kind(),
+            Self::Address(_) => io::ErrorKind::InvalidInput,
             Self::Unreported { .. } => io::ErrorKind::Other,
-            Self::Direction { .. } => io::ErrorKind::InvalidInput,
             Self::AlreadyRegistered(_) => io::ErrorKind::AlreadyExists,
-            Self::Transfer { cause, source, .. } => match cause {
+            Self::Transfer { cause, .. } => match cause {
                 Cause::TimedOut(_) => io::ErrorKind::TimedOut,
                 Cause::Refused(_) => io::ErrorKind::PermissionDenied,
-                Cause::Peer(PeerError::Reset { .. }) => match source {
+                Cause::Peer(PeerError::Reset { .. }) => match self.io_source() {
                     // TLS: the end of the stream was not authenticated.
                     Some(source) if source.kind() == io::ErrorKind::UnexpectedEof => source.kind(),
                     _ => io::ErrorKind::ConnectionReset,
@@ -187,18 +248,32 @@ impl Error {
                     PeerError::Truncated { .. } | PeerError::TruncatedStartPacket { .. },
                 ) => io::ErrorKind::UnexpectedEof,
                 Cause::Peer(_) => io::ErrorKind::InvalidData,
-                _ => source.as_ref().map_or(io::ErrorKind::Other, |source| source.kind()),
+                _ => self.io_source().map_or(io::ErrorKind::Other, io::Error::kind),
             },
         }
+    }
+
+    /// The error of the system, if that is the source.
+    fn io_source(&self) -> Option<&io::Error> {
+        error::Error::source(self)?.downcast_ref()
+    }
+}
+
+/// The same text as `Display`, since a `main` that returns an error prints this.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Address(error) => error.fmt(f),
             Self::Connect { address, source } => write!(f, "cannot connect to {address}: {source}"),
             Self::Accept { source } => write!(f, "cannot take a connection for now: {source}"),
-            Self::Listen { source } => write!(f, "the listener failed: {source}"),
+            Self::Listen { source } => write!(f, "cannot listen: {source}"),
+            Self::Socket { source } => write!(f, "cannot use the socket: {source}"),
             Self::Unreported { connections } => {
                 write!(
                     f,
@@ -213,13 +288,24 @@ impl fmt::Display for Error {
                 write!(f, "{cause}")?;
                 source.iter().try_for_each(|source| write!(f, ": {source}"))
             }
-            Self::Direction { entry, expected } => write!(f, "expected a {expected}, got {entry}"),
             Self::AlreadyRegistered(error) => error.fmt(f),
         }
     }
 }
 
-impl error::Error for Error {}
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Connect { source, .. }
+            | Self::Accept { source }
+            | Self::Listen { source }
+            | Self::Socket { source } => Some(&**source),
+            Self::Transfer { source: Some(source), .. } => Some(&**source),
+            Self::Transfer { cause, .. } => Some(cause),
+            Self::Address(_) | Self::AlreadyRegistered(_) | Self::Unreported { .. } => None,
+        }
+    }
+}
 
 impl From<AlreadyRegistered> for Error {
     fn from(error: AlreadyRegistered) -> Self {
@@ -227,8 +313,28 @@ impl From<AlreadyRegistered> for Error {
     }
 }
 
+impl From<InvalidAddress> for Error {
+    fn from(error: InvalidAddress) -> Self {
+        Self::Address(error)
+    }
+}
+
+/// For what is an address already.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)
+    }
+}
+
+pub(crate) fn write_peer(f: &mut fmt::Formatter<'_>, peer: Option<SocketAddr>) -> fmt::Result {
+    match peer {
+        Some(peer) => write!(f, "{peer}: "),
+        None => Ok(()),
     }
 }

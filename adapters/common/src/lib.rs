@@ -1,25 +1,32 @@
-//! What every adapter of dataserver needs beside the core, so that it stands once.
-//!
-//! A program uses this through `dataserver-std` or `dataserver-smol`, which export it again. Only
-//! who writes an adapter of their own depends on it directly.
+//! What the adapters of dataserver share beside the core. It is internal: its only users are
+//! `dataserver-std` and `dataserver-smol`, which export what programs need, and it may change with any
+//! release.
 
 mod address;
 mod clock;
 mod error;
-mod failure;
-mod handlers;
+mod exchange;
+mod lend;
 mod new_file;
 pub mod object;
 mod panic;
+mod receipt;
+mod request;
+mod shared_registry;
 pub mod socket;
 pub mod tcp;
-mod want;
 
-pub use address::Address;
-pub use clock::{after, now, registry_now, to_std};
-pub use error::{Error, Receipt};
-pub use failure::{Abort, Failure};
-pub use handlers::{Claimed, Handlers};
+pub use address::{Address, InvalidAddress};
+pub use clock::{now, registry_now, to_std};
+pub use error::{BoxError, Error};
+pub use exchange::{Abort, Action, Exchange, Goal, PacketBytes};
+pub use lend::{Home, Lent};
 pub use new_file::NewFile;
 pub use panic::drop_application_value;
-pub use want::Want;
+pub use receipt::Receipt;
+pub use request::Request;
+pub use shared_registry::{ClaimGuard, SharedRegistry};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

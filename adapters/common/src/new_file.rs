@@ -16,7 +16,7 @@ use tempfile::{Builder, NamedTempFile};
 /// ```
 /// use std::fs;
 /// use std::io::Write;
-/// use dataserver_adapter::NewFile;
+/// use dataserver_common::NewFile;
 ///
 /// let target = std::env::temp_dir().join(format!("dataserver-new-file-{}", std::process::id()));
 /// let new = NewFile::create(&target)?;

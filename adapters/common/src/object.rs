@@ -1,6 +1,8 @@
 //! What both adapters go by when they move an object between a file or reader and a connection.
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Seek};
+use std::path::Path;
 
 /// The size in bytes from which on it pays to have the kernel move an object to a file.
 pub const WORTH_A_PIPE: u64 = 64 * 1024;
@@ -23,7 +25,7 @@ pub const SEND_GIVEN_UP: &str = "a send was given up before the end of the objec
 /// Returns an error if there is no memory for it.
 ///
 /// ```
-/// assert_eq!(dataserver_adapter::object::copy_buffer()?.len(), 256 * 1024);
+/// assert_eq!(dataserver_common::object::copy_buffer()?.len(), 256 * 1024);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn copy_buffer() -> io::Result<Vec<u8>> {
@@ -32,4 +34,38 @@ pub fn copy_buffer() -> io::Result<Vec<u8>> {
     buffer.try_reserve_exact(LEN)?;
     buffer.resize(LEN, 0);
     Ok(buffer)
+}
+
+/// Opens a regular file to be sent. Opening anything else may block.
+///
+/// # Errors
+/// Returns an error that names the path if it cannot be opened, or is not a regular file.
+///
+/// ```
+/// use std::path::Path;
+///
+/// assert!(dataserver_common::object::open_regular(Path::new("/dev/null")).is_err());
+/// ```
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let open = || match fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    };
+    open().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+/// How many bytes a regular file has from its cursor on. `None` if it is not one, or has none: files below
+/// `/proc` have content and no size.
+///
+/// ```
+/// use std::fs::File;
+///
+/// let file = File::open("Cargo.toml")?;
+/// assert_eq!(dataserver_common::object::regular_len(&file), Some(file.metadata()?.len()));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn regular_len(mut file: &File) -> Option<u64> {
+    let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
+    let cursor = file.stream_position().ok()?;
+    Some(metadata.len().saturating_sub(cursor)).filter(|len| *len > 0)
 }

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 ///     }
 /// }
 ///
-/// dataserver_adapter::drop_application_value(Bomb);
+/// dataserver_common::drop_application_value(Bomb);
 /// ```
 pub fn drop_application_value<T>(value: T) {
     _ = catch_unwind(AssertUnwindSafe(|| drop(value)));

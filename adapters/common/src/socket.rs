@@ -1,4 +1,4 @@
-//! One attempt each at what the adapters do on a socket.
+//! System calls on sockets, each tried once.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -8,7 +8,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{self, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use {
-    crate::failure::Abort,
+    crate::exchange::Abort,
     crate::object::SINK_FAILED,
     rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
     std::io::Write,
@@ -19,7 +19,7 @@ use {
 /// Reads what is there, without waiting. 0 at the end of the stream.
 ///
 /// # Errors
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) where nothing is there, or what the system says.
+/// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if nothing is there, or the error of the system.
 ///
 /// ```
 /// use std::io::Write;
@@ -27,7 +27,7 @@ use {
 ///
 /// let (ours, mut theirs) = UnixStream::pair()?;
 /// theirs.write_all(b"hello")?;
-/// assert_eq!(dataserver_adapter::socket::read(&ours, &mut [0; 9])?, 5);
+/// assert_eq!(dataserver_common::socket::read(&ours, &mut [0; 9])?, 5);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn read(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
@@ -38,13 +38,13 @@ pub fn read(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// [`read`], which waits as long as the socket does where nothing is there.
 ///
 /// # Errors
-/// As there, and [`WouldBlock`](io::ErrorKind::WouldBlock) also where a signal came.
+/// As for [`read`], and returns [`WouldBlock`](io::ErrorKind::WouldBlock) after a signal.
 ///
 /// ```
 /// use std::io::{ErrorKind, Write};
 /// use std::os::unix::net::UnixStream;
 /// use std::time::Duration;
-/// use dataserver_adapter::socket;
+/// use dataserver_common::socket;
 ///
 /// let (ours, mut theirs) = UnixStream::pair()?;
 /// ours.set_read_timeout(Some(Duration::from_millis(1)))?;
@@ -64,11 +64,11 @@ pub fn wait_and_read(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> 
 /// Whether the peer has shut down its write half already, and nothing is left to read before that.
 ///
 /// # Errors
-/// What the system says, such as that the peer has reset the connection: it says so only once.
+/// Returns the error of the system, for example a reset by the peer, which the system reports once.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
-/// use dataserver_adapter::socket;
+/// use dataserver_common::socket;
 ///
 /// let (ours, theirs) = UnixStream::pair()?;
 /// assert!(!socket::has_ended(&ours)?);
@@ -91,12 +91,12 @@ pub fn has_ended(socket: impl AsFd) -> io::Result<bool> {
 /// [`tcp`](crate::tcp) has done it to the sockets that it made, accepted or armed.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the error of the system.
 ///
 /// ```
 /// use std::io::{ErrorKind, IoSlice};
 /// use std::os::unix::net::UnixStream;
-/// use dataserver_adapter::socket;
+/// use dataserver_common::socket;
 ///
 /// let (ours, theirs) = UnixStream::pair()?;
 /// socket::raise_no_signal(&ours)?;
@@ -127,11 +127,11 @@ const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: SendFlags = SendFlags::empty();
 
-/// Writes as much of these as there is room for, without waiting. A closed peer is an error, never a
-/// signal: on Apple's systems once the socket has been told to [raise none](raise_no_signal).
+/// Writes as many of these bytes as there is room for, without waiting. A closed peer is an error and not a
+/// signal: on Apple's systems after [`raise_no_signal`].
 ///
 /// # Errors
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) where there is no room, or what the system says.
+/// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room, or the error of the system.
 ///
 /// ```
 /// use std::io::IoSlice;
@@ -139,23 +139,23 @@ const NO_SIGNAL: SendFlags = SendFlags::empty();
 ///
 /// let (ours, _theirs) = UnixStream::pair()?;
 /// let slices = [IoSlice::new(b"hello, "), IoSlice::new(b"world")];
-/// assert_eq!(dataserver_adapter::socket::write(&ours, &slices)?, 12);
+/// assert_eq!(dataserver_common::socket::write(&ours, &slices)?, 12);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn write(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     send(socket, slices, NO_SIGNAL)
 }
 
-/// [`write()`], where the socket is mostly [shut down](shut_down) next: the last segment may wait for that
-/// for some 200 ms, and leaves with the end of the stream, so that the peer wakes once.
+/// [`write()`], for the last bytes before the socket is [shut down](shut_down): the last segment may wait
+/// up to 200 ms for that, and leaves with the end of the stream, so that the peer wakes once.
 ///
 /// # Errors
-/// As there.
+/// As for [`write()`].
 ///
 /// ```
 /// use std::io::{IoSlice, Read};
 /// use std::os::unix::net::UnixStream;
-/// use dataserver_adapter::socket;
+/// use dataserver_common::socket;
 ///
 /// let (ours, mut theirs) = UnixStream::pair()?;
 /// assert_eq!(socket::write_last(&ours, &[IoSlice::new(b"hello")])?, 5);
@@ -178,7 +178,7 @@ pub fn write_last(socket: impl AsFd, slices: &[IoSlice<'_>]) -> io::Result<usize
 /// use std::io::IoSlice;
 ///
 /// let slices = [IoSlice::new(b"hello, "), IoSlice::new(b"world")];
-/// assert_eq!(dataserver_adapter::socket::total_len(&slices), 12);
+/// assert_eq!(dataserver_common::socket::total_len(&slices), 12);
 /// ```
 pub fn total_len(slices: &[IoSlice<'_>]) -> usize {
     slices.iter().map(|slice| slice.len()).sum()
@@ -197,7 +197,7 @@ fn send(socket: impl AsFd, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Resu
 /// the file is at fault. What is left is then to be read and written, which tells one from another.
 ///
 /// # Errors
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) where there is no room, or what the system says of the
+/// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room, or the error of the
 /// socket.
 ///
 /// ```
@@ -206,7 +206,7 @@ fn send(socket: impl AsFd, slices: &[IoSlice<'_>], flags: SendFlags) -> io::Resu
 ///
 /// let (ours, theirs) = UnixStream::pair()?;
 /// let file = std::fs::File::open("Cargo.toml")?;
-/// let sent = dataserver_adapter::socket::send_file(&ours, &file, 9)?;
+/// let sent = dataserver_common::socket::send_file(&ours, &file, 9)?;
 /// assert!(sent <= 9);
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -242,7 +242,7 @@ pub fn send_file(_socket: impl AsFd, _file: &File, _max: usize) -> io::Result<us
 /// ```
 /// use std::io::{Read, Seek, Write};
 /// use std::os::unix::net::UnixStream;
-/// use dataserver_adapter::socket::Pipe;
+/// use dataserver_common::socket::Pipe;
 ///
 /// let (ours, mut theirs) = UnixStream::pair()?;
 /// theirs.write_all(b"hello")?;
@@ -269,9 +269,9 @@ pub struct Pipe {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 static PIPES: AtomicUsize = AtomicUsize::new(0);
 
-/// So many pipes are of [`PIPE_SIZE`], so many in all. The buffers of all pipes of a user count towards
-/// a limit of 64 MiB, beyond which the kernel shrinks every new pipe of that user, pipe(7). These take
-/// a quarter and an eighth of it.
+/// How many pipes are of [`PIPE_SIZE`]. The buffers of all pipes of a user count towards a limit of 64 MiB,
+/// beyond which the kernel shrinks every new pipe of that user, pipe(7). These pipes use a quarter of it, and
+/// those of the default size an eighth.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const LARGE_PIPES: usize = 16;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -287,7 +287,7 @@ impl Pipe {
     /// be read and written.
     ///
     /// ```
-    /// assert!(dataserver_adapter::socket::Pipe::new().is_some());
+    /// assert!(dataserver_common::socket::Pipe::new().is_some());
     /// ```
     pub fn new() -> Option<Self> {
         let earlier = PIPES.fetch_add(1, Ordering::Relaxed);
@@ -368,7 +368,7 @@ fn copy(
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn of_file(error: io::Error) -> io::Error {
-    Abort::wrap(SINK_FAILED, Some(error))
+    Abort::new(SINK_FAILED, Some(error))
 }
 
 /// Through what the kernel would move bytes from a socket to a file: there is none, as this system has no
@@ -396,14 +396,14 @@ impl Pipe {
 /// Shuts down the write half: the peer sees the end of the stream.
 ///
 /// # Errors
-/// What the system says, such as that the peer has reset the connection.
+/// Returns the error of the system, for example a reset by the peer.
 ///
 /// ```
 /// use std::io::Read;
 /// use std::os::unix::net::UnixStream;
 ///
 /// let (ours, mut theirs) = UnixStream::pair()?;
-/// dataserver_adapter::socket::shut_down(&ours)?;
+/// dataserver_common::socket::shut_down(&ours)?;
 /// assert_eq!(theirs.read(&mut [0])?, 0);
 /// # Ok::<(), std::io::Error>(())
 /// ```

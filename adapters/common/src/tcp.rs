@@ -1,4 +1,4 @@
-//! What a socket must be told so that every end but a good one is a reset.
+//! TCP sockets that send a reset when they are closed, unless the transfer has succeeded.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,59 +15,59 @@ use rustix::net::{self, AddressFamily, Shutdown, SocketAddrAny, SocketType};
 
 use crate::socket::{self, of_option};
 
-/// For how long a call on a socket that waits [briefly](Waits::Briefly) does so.
-const MOMENT: Duration = Duration::from_millis(20);
+/// How long a call on a socket with [`BlockingMode::Briefly`] blocks.
+const BRIEF_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Whether calls on a socket wait for the peer.
+/// Whether calls on a socket block.
 ///
 /// ```
-/// use dataserver_adapter::tcp::{self, Waits};
+/// use dataserver_common::tcp::{self, BlockingMode};
 ///
-/// tcp::socket(&"127.0.0.1:8089".parse()?, Waits::Never)?;
+/// tcp::socket(&"127.0.0.1:8089".parse()?, BlockingMode::Never)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waits {
-    /// They do not: the socket is `O_NONBLOCK`.
+pub enum BlockingMode {
+    /// They do not block: the socket is `O_NONBLOCK`.
     Never,
-    /// `connect` does, for 20 ms, and so does a read after [`let_reads_wait`]; what takes longer is to
-    /// be polled for. To wait in the call that then has what it waited for is cheaper than to poll
-    /// first. On Linux only; elsewhere this is `Never`.
+    /// `connect` blocks for 20 ms, and so does a read after [`set_read_timeout`]. For longer waits the
+    /// caller polls. A call that blocks for a short time and then succeeds is cheaper than a poll before
+    /// it. On systems other than Linux this is `Never`.
     Briefly,
 }
 
-/// Has a read of a socket that waits [briefly](Waits::Briefly) give up in time.
+/// Sets the timeout of blocking reads on a socket with [`BlockingMode::Briefly`].
 ///
 /// # Errors
-/// What the system says.
+/// Returns the error of the system.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
-/// use dataserver_adapter::tcp;
+/// use dataserver_common::tcp;
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let socket = TcpStream::connect(listener.local_addr()?)?;
-/// tcp::let_reads_wait(&socket)?;
+/// tcp::set_read_timeout(&socket)?;
 /// assert!(socket.read_timeout()?.is_some());
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn let_reads_wait(socket: impl AsFd) -> io::Result<()> {
-    Ok(sockopt::set_socket_timeout(socket, Timeout::Recv, Some(MOMENT))?)
+pub fn set_read_timeout(socket: impl AsFd) -> io::Result<()> {
+    Ok(sockopt::set_socket_timeout(socket, Timeout::Recv, Some(BRIEF_TIMEOUT))?)
 }
 
-/// How many connections may wait to be accepted. The kernel takes less where `somaxconn` says so.
+/// The length of the accept queue. The kernel limits it to `somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Arms a connected socket: closing it, in whatever way, is a reset from now on (`SO_LINGER` with a
-/// zero timeout, socket(7)). Also turns off Nagle's delay, which a small object must not wait for.
+/// Arms a connected socket: closing it in any way sends a reset from now on (`SO_LINGER` with a zero
+/// timeout, socket(7)). Also turns off Nagle's algorithm, which would delay a small object.
 ///
 /// # Errors
-/// What the system says, where it cannot be armed.
+/// Returns the error of setsockopt(2).
 ///
 /// ```
 /// use std::io::{ErrorKind, Read};
 /// use std::net::{TcpListener, TcpStream};
-/// use dataserver_adapter::tcp;
+/// use dataserver_common::tcp;
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let client = TcpStream::connect(listener.local_addr()?)?;
@@ -83,18 +83,18 @@ pub fn arm(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_tcp_nodelay(&socket, true).map_err(of_option)?)
 }
 
-/// Disarms a socket whose transfer is done: closing it is an orderly end again.
+/// Disarms a socket whose transfer is done: closing it is a graceful close again.
 ///
-/// Who shuts down second disarms first, where this is for Apple's systems: there a socket takes no options
-/// once both halves are shut down, and is left as it is. Where the other side was second, no reset follows.
+/// On Apple's systems a socket takes no options once both halves are shut down, and is left as it is. So
+/// the side that shuts down last disarms before that.
 ///
 /// # Errors
-/// What the system says.
+/// Returns the error of the system.
 ///
 /// ```
 /// use std::io::Read;
 /// use std::net::{TcpListener, TcpStream};
-/// use dataserver_adapter::tcp;
+/// use dataserver_common::tcp;
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let client = TcpStream::connect(listener.local_addr()?)?;
@@ -122,7 +122,7 @@ pub fn disarm(socket: impl AsFd) -> io::Result<()> {
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
-/// use dataserver_adapter::tcp::WriteOptions;
+/// use dataserver_common::tcp::WriteOptions;
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let socket = TcpStream::connect(listener.local_addr()?)?;
@@ -205,7 +205,7 @@ pub const MAX_UNSENT: usize = 256 * 1024;
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let socket = TcpStream::connect(listener.local_addr()?)?;
-/// dataserver_adapter::tcp::limit_unsent(&socket)?;
+/// dataserver_common::tcp::limit_unsent(&socket)?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -222,71 +222,78 @@ pub fn limit_unsent(_socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-/// The connections of a listener that nobody has accepted yet. They are armed from the moment that
-/// they exist, as they inherit the options of the listener on Linux; elsewhere, and where they came
-/// before the listener had these options, they are armed as they are accepted.
+/// The accept queue of a listener. Its connections are armed from the moment that they exist, since they
+/// inherit the options of the listener on Linux. On other systems, and if they came before the listener
+/// had these options, they are armed when they are accepted.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
-/// use dataserver_adapter::tcp::{Backlog, Waits};
+/// use dataserver_common::tcp::{Backlog, BlockingMode};
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let backlog = Backlog::of(&listener)?;
 /// let client = TcpStream::connect(listener.local_addr()?)?;
-/// let (_socket, peer) = backlog.accept(&listener, Waits::Never)?;
+/// let (_socket, peer) = backlog.accept(&listener, BlockingMode::Never)?;
 /// assert_eq!(peer, client.local_addr()?);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Backlog {
-    /// It has not been empty yet: some may have come before the options were set.
-    unarmed: AtomicBool,
+    /// The queue has not been empty yet: some connections may be older than the options.
+    may_hold_unarmed: AtomicBool,
 }
 
 /// Whether a connection has the options of its listener.
 const INHERITS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 impl Backlog {
-    /// Sets the options of this listener, and lets more connections wait than the standard library's
-    /// 128: those behind the backlog would have to try again after a second.
+    /// Sets the options of this listener, and makes its accept queue longer than the 128 of the standard
+    /// library: a client that finds it full tries again after a second.
     ///
     /// # Errors
-    /// What the system says: the socket is not one that listens.
+    /// Returns an error if the socket does not listen.
     ///
     /// ```
     /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    /// dataserver_adapter::tcp::Backlog::of(&listener)?;
+    /// dataserver_common::tcp::Backlog::of(&listener)?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn of(listener: impl AsFd) -> io::Result<Self> {
         arm(&listener)?;
         net::listen(listener, BACKLOG)?;
-        Ok(Self { unarmed: AtomicBool::new(true) })
+        Ok(Self { may_hold_unarmed: AtomicBool::new(true) })
     }
 
-    /// Takes the next connection of this listener, and waits for it where the listener does. It is
+    /// Accepts the next connection of this listener, and waits for it if the listener blocks. The socket is
     /// armed.
     ///
     /// # Errors
-    /// What the system says: an [`AcceptError`] tells what to do about it.
+    /// Returns the error of accept(2). [`AcceptError`] classifies it.
     ///
     /// ```
     /// use std::io::{ErrorKind, Read};
     /// use std::net::{TcpListener, TcpStream};
-    /// use dataserver_adapter::tcp::{Backlog, Waits};
+    /// use dataserver_common::tcp::{Backlog, BlockingMode};
     ///
     /// let listener = TcpListener::bind("127.0.0.1:0")?;
     /// let mut early = TcpStream::connect(listener.local_addr()?)?;
-    /// drop(Backlog::of(&listener)?.accept(&listener, Waits::Never)?);
+    /// drop(Backlog::of(&listener)?.accept(&listener, BlockingMode::Never)?);
     /// assert_eq!(early.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn accept(&self, listener: impl AsFd, waits: Waits) -> io::Result<(OwnedFd, SocketAddr)> {
-        let early = self.unarmed.load(Ordering::Acquire) && self.holds_some(&listener)?;
+    pub fn accept(
+        &self,
+        listener: impl AsFd,
+        mode: BlockingMode,
+    ) -> io::Result<(OwnedFd, SocketAddr)> {
+        let early =
+            self.may_hold_unarmed.load(Ordering::Acquire) && self.is_not_empty(&listener)?;
         let (socket, peer) = loop {
-            match retry_on_intr(|| accept_once(&listener, waits)) {
-                // Whoever shares the listener may have made it `O_NONBLOCK`.
-                Err(Errno::AGAIN) if waits == Waits::Briefly => wait_for_connection(&listener)?,
+            match retry_on_intr(|| accept_once(&listener, mode)) {
+                // Another holder of the listener may have made it `O_NONBLOCK`.
+                Err(Errno::AGAIN) if mode == BlockingMode::Briefly => {
+                    wait_for_connection(&listener)?;
+                }
                 accepted => break accepted?,
             }
         };
@@ -297,12 +304,12 @@ impl Backlog {
         Ok((socket, SocketAddr::try_from(peer)?))
     }
 
-    /// Whether one waits now. Once none does, all that came early have been accepted.
-    fn holds_some(&self, listener: impl AsFd) -> io::Result<bool> {
+    /// Whether a connection waits now. Once none does, all older ones have been accepted.
+    fn is_not_empty(&self, listener: impl AsFd) -> io::Result<bool> {
         let mut fds = [PollFd::new(&listener, PollFlags::IN)];
         let some = retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))? > 0;
         if !some {
-            self.unarmed.store(false, Ordering::Release);
+            self.may_hold_unarmed.store(false, Ordering::Release);
         }
         Ok(some)
     }
@@ -311,14 +318,14 @@ impl Backlog {
 type Accepted = (OwnedFd, Option<SocketAddrAny>);
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn accept_once(listener: impl AsFd, waits: Waits) -> Result<Accepted, Errno> {
-    net::acceptfrom_with(listener, flags(waits))
+fn accept_once(listener: impl AsFd, mode: BlockingMode) -> Result<Accepted, Errno> {
+    net::acceptfrom_with(listener, flags(mode))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn accept_once(listener: impl AsFd, waits: Waits) -> Result<Accepted, Errno> {
+fn accept_once(listener: impl AsFd, mode: BlockingMode) -> Result<Accepted, Errno> {
     let (socket, peer) = net::acceptfrom(listener)?;
-    set_flags(&socket, waits)?;
+    set_flags(&socket, mode)?;
     Ok((socket, peer))
 }
 
@@ -331,70 +338,70 @@ fn wait_for_connection(listener: impl AsFd) -> io::Result<()> {
 /// [`WriteOptions`].
 ///
 /// # Errors
-/// What the system says.
+/// Returns the error of the system.
 ///
 /// ```
-/// use dataserver_adapter::tcp::{self, Waits};
+/// use dataserver_common::tcp::{self, BlockingMode};
 ///
-/// tcp::socket(&"127.0.0.1:8089".parse()?, Waits::Never)?;
+/// tcp::socket(&"127.0.0.1:8089".parse()?, BlockingMode::Never)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn socket(address: &SocketAddr, waits: Waits) -> io::Result<OwnedFd> {
+pub fn socket(address: &SocketAddr, mode: BlockingMode) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    let socket = net::socket_with(family, SocketType::STREAM, flags(waits), None)?;
+    let socket = net::socket_with(family, SocketType::STREAM, flags(mode), None)?;
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let socket = {
         let socket = net::socket(family, SocketType::STREAM, None)?;
-        set_flags(&socket, waits)?;
+        set_flags(&socket, mode)?;
         socket
     };
     socket::raise_no_signal(&socket)?;
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
-    if waits == Waits::Briefly {
-        sockopt::set_socket_timeout(&socket, Timeout::Send, Some(MOMENT))?;
+    if mode == BlockingMode::Briefly {
+        sockopt::set_socket_timeout(&socket, Timeout::Send, Some(BRIEF_TIMEOUT))?;
     }
     Ok(socket)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn flags(waits: Waits) -> SocketFlags {
-    match waits {
-        Waits::Never => SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-        Waits::Briefly => SocketFlags::CLOEXEC,
+fn flags(mode: BlockingMode) -> SocketFlags {
+    match mode {
+        BlockingMode::Never => SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+        BlockingMode::Briefly => SocketFlags::CLOEXEC,
     }
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn set_flags(socket: &OwnedFd, _waits: Waits) -> Result<(), Errno> {
+fn set_flags(socket: &OwnedFd, _mode: BlockingMode) -> Result<(), Errno> {
     rustix::io::ioctl_fionbio(socket, true)?;
     rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)
 }
 
-/// Connects, and waits for that as the socket does; said again once it is writable, it tells how that
-/// went.
+/// Connects, and waits for that if the socket blocks. Call it again when the socket is writable: then it
+/// returns the result.
 ///
 /// # Errors
-/// [`WouldBlock`](io::ErrorKind::WouldBlock) until it is known, or what the system says.
+/// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) until the result is known, or the error of the system.
 ///
 /// ```
-/// use dataserver_adapter::tcp::{self, Waits};
+/// use dataserver_common::tcp::{self, BlockingMode};
 ///
 /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
 /// let address = listener.local_addr()?;
-/// let socket = tcp::socket(&address, Waits::Never)?;
-/// while let Err(error) = tcp::connect(&socket, &address, Waits::Never) {
+/// let socket = tcp::socket(&address, BlockingMode::Never)?;
+/// while let Err(error) = tcp::connect(&socket, &address, BlockingMode::Never) {
 ///     assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
 /// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
-pub fn connect(socket: impl AsFd, address: &SocketAddr, waits: Waits) -> io::Result<()> {
-    // Said again after it failed, connect(2) tells why on Linux; elsewhere it may only say that it did.
+pub fn connect(socket: impl AsFd, address: &SocketAddr, mode: BlockingMode) -> io::Result<()> {
+    // A second connect(2) returns the reason of a failure on Linux. On other systems it may not.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     sockopt::socket_error(&socket)??;
     let connected = match net::connect(&socket, address) {
         // To a peer on the same machine it is done by now, and needs no waiting.
-        Err(Errno::INPROGRESS) if waits == Waits::Never => net::connect(&socket, address),
+        Err(Errno::INPROGRESS) if mode == BlockingMode::Never => net::connect(&socket, address),
         connected => connected,
     };
     match connected {
@@ -406,20 +413,20 @@ pub fn connect(socket: impl AsFd, address: &SocketAddr, waits: Waits) -> io::Res
     }
 }
 
-/// Stops listening at once, and wakes who waits for a connection: further clients are refused, and
-/// those that nobody has accepted are reset.
+/// Stops listening at once, and wakes the threads that wait for a connection. Further clients are refused,
+/// and those in the accept queue are reset.
 ///
-/// On Linux only. Elsewhere a listener must be closed for that: macOS does nothing, and FreeBSD wakes one
-/// of those who wait; both fail.
+/// This works on Linux. On other systems a listener must be closed instead: macOS does nothing, FreeBSD wakes
+/// one thread, and both return an error.
 ///
 /// # Errors
-/// What the system says: it does not listen.
+/// Returns an error if the socket does not listen.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
-/// dataserver_adapter::tcp::stop_listening(&listener)?;
+/// dataserver_common::tcp::stop_listening(&listener)?;
 /// assert!(TcpStream::connect(listener.local_addr()?).is_err());
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -431,7 +438,7 @@ pub fn stop_listening(listener: impl AsFd) -> io::Result<()> {
 ///
 /// ```
 /// use std::io;
-/// use dataserver_adapter::tcp::AcceptError;
+/// use dataserver_common::tcp::AcceptError;
 ///
 /// let error = io::ErrorKind::ConnectionAborted.into();
 /// assert_eq!(AcceptError::from(&error), AcceptError::Next);

@@ -1,4 +1,4 @@
-//! The client: connects, and hands over one object.
+//! The client: connects, and transfers one object over each connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,24 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::Timer;
-use dataserver_adapter::{Address, Error};
-use dataserver_core::{Config, StartPacket};
+use dataserver_common::{Address, Error, Request};
+use dataserver_core::Config;
 use futures_lite::future;
 
-use crate::object::{Receiver, Sender};
-use crate::stream::Socket;
+use crate::object::{ObjectReader, ObjectWriter};
+use crate::socket::Socket;
 
-/// Where to connect to, and how. Each put and get is a connection of its own.
+/// The address of a server, and how to connect. Each put and get is a connection of its own.
 ///
 /// ```no_run
-/// use std::fs::File;
-/// use dataserver_smol::{Client, Key, StartPacket};
+/// use dataserver_smol::{Client, Key};
 ///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let client = Client::new("127.0.0.1:8089");
-/// let file = File::open("object")?;
-/// let packet = StartPacket::put(Key::from_name("start")).with_size(file.metadata()?.len())?;
-/// let receipt = client.put(packet).await?.send_file(&file).await?; // the server has committed
+/// const REPORT: Key = Key::from_name("report");
+///
+/// # async fn example() -> Result<(), dataserver_smol::Error> {
+/// let client = Client::new("127.0.0.1:8089")?;
+/// client.put(REPORT).await?.send_path("report.csv").await?; // the server has committed it
+/// client.get(REPORT).await?.receive_to("copy.csv").await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -35,91 +35,104 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at this address. Of several that a name stands for, the first that
-    /// answers is taken.
+    /// A client of the server at this address: `host:port`, `(host, port)`, or a socket address. If a
+    /// name has several addresses, the first one that answers is used.
+    ///
+    /// # Errors
+    /// Returns [`Error::Address`] if the text is not an address.
     ///
     /// ```
-    /// let client = dataserver_smol::Client::new(("localhost", 8089));
+    /// use dataserver_smol::Client;
+    ///
+    /// let client = Client::new(("localhost", 8089))?;
+    /// assert!(Client::new("localhost").is_err());
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub fn new(address: impl Into<Address>) -> Self {
-        let address = address.into();
-        Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) }
+    pub fn new<A>(address: A) -> Result<Self, Error>
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        let address = address.try_into()?;
+        Ok(Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) })
     }
 
-    /// Other chunks, limits and timeouts than the default.
+    /// Sets the chunk, the size limit and the timeouts.
     ///
     /// ```
     /// use dataserver_smol::{Client, Config};
     ///
-    /// let config = Config { limit: 1 << 20, ..Config::default() }; // gets of at most 1 MiB
-    /// let client = Client::new("127.0.0.1:8089").config(config);
+    /// let config = Config::default().max_object_size(1 << 20); // gets of at most 1 MiB
+    /// let client = Client::new("127.0.0.1:8089")?.config(config);
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }
     }
 
-    /// How long to try each address before giving up. Default 5 s.
+    /// Sets how long to try each address. Default 5 s.
     ///
     /// ```
     /// use std::time::Duration;
+    /// use dataserver_smol::Client;
     ///
-    /// let client = dataserver_smol::Client::new("127.0.0.1:8089").connect_timeout(Duration::from_secs(1));
+    /// let client = Client::new("127.0.0.1:8089")?.connect_timeout(Duration::from_secs(1));
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
     #[must_use]
     pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
 
-    /// Connects to put an object. The start packet leaves with its first bytes.
+    /// Connects to put an object. The start packet leaves with the first bytes of the object. The server
+    /// allows 5 s for that by default, so prepare the object first.
     ///
-    /// The connection is given up where this future is dropped.
+    /// # Cancel safety
+    /// If this future is dropped, the attempt to connect is given up.
     ///
     /// # Errors
-    /// [`Error::Connect`], and [`Error::Direction`] for the start packet of a get.
+    /// Returns [`Error::Connect`] if no connection can be made.
     ///
     /// ```no_run
-    /// use dataserver_smol::{Client, Key, StartPacket};
+    /// use dataserver_smol::{Client, Key};
     ///
-    /// # async fn example() -> std::io::Result<()> {
-    /// let packet = StartPacket::put(Key::from_name("start"));
-    /// let receipt = Client::new("127.0.0.1:8089").put(packet).await?.send(b"hello, world").await?;
+    /// # async fn example() -> Result<(), dataserver_smol::Error> {
+    /// let client = Client::new("127.0.0.1:8089")?;
+    /// let receipt = client.put(Key::from_name("greeting")).await?.send(b"hello, world").await?;
     /// assert_eq!(receipt.bytes, 12);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn put(&self, packet: StartPacket) -> io::Result<Sender> {
-        Sender::open(self.connect().await?, packet, &self.config)
+    pub async fn put(&self, request: impl Into<Request>) -> Result<ObjectWriter, Error> {
+        Ok(ObjectWriter::open(self.connect().await?, request, &self.config))
     }
 
     /// Connects to get an object, and sends the start packet.
     ///
-    /// The connection is reset where this future is dropped.
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted.
     ///
     /// # Errors
-    /// [`Error::Connect`], and [`Error::Direction`] for the start packet of a put.
+    /// Returns [`Error::Connect`] if no connection can be made, and [`Error::Transfer`] if it fails.
     ///
     /// ```no_run
-    /// use dataserver_smol::{Client, Key, StartPacket};
-    /// use futures_lite::AsyncReadExt;
+    /// use dataserver_smol::{Client, Key};
     ///
-    /// # async fn example() -> std::io::Result<()> {
-    /// let packet = StartPacket::get(Key::from_name("start"));
-    /// let mut object = Client::new("127.0.0.1:8089").get(packet).await?;
-    /// let mut text = String::new();
-    /// object.read_to_string(&mut text).await?;
-    /// object.commit().await?;
+    /// # async fn example() -> Result<(), dataserver_smol::Error> {
+    /// let client = Client::new("127.0.0.1:8089")?;
+    /// client.get(Key::from_name("report")).await?.receive_to("report.csv").await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn get(&self, packet: StartPacket) -> io::Result<Receiver> {
-        Receiver::open(self.connect().await?, packet, &self.config).await
+    pub async fn get(&self, request: impl Into<Request>) -> Result<ObjectReader, Error> {
+        ObjectReader::open(self.connect().await?, request, &self.config).await
     }
 
     async fn connect(&self) -> Result<Socket, Error> {
         let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
         let unknown = |error| failed(self.address.to_string(), error);
-        let addresses = match self.address.known() {
+        let addresses = match self.address.socket_addr() {
             Some(address) => vec![address],
             None => {
                 let name = self.address.clone();
@@ -137,10 +150,10 @@ impl Client {
     }
 
     async fn connect_to(&self, address: SocketAddr) -> io::Result<Socket> {
-        let too_late = async {
+        let timeout = async {
             Timer::after(self.connect_timeout).await;
             Err(io::ErrorKind::TimedOut.into())
         };
-        future::or(Socket::connect(address), too_late).await
+        future::or(Socket::connect(address), timeout).await
     }
 }

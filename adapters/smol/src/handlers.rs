@@ -1,124 +1,497 @@
-//! What is registered, and how one stream is served from it.
+//! The registered handlers, and how one connection is served from them.
 
+use std::fmt;
 use std::future::Future;
-use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock, Weak};
 
-use dataserver_adapter::{self as adapter, Claimed, Error, Receipt, Want, drop_application_value};
+use dataserver_common::{
+    BoxError, Error, Goal, Lent, Receipt, SharedRegistry, drop_application_value,
+};
 use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
 use futures_lite::FutureExt;
 
 use crate::driver::Driver;
-use crate::object::{Receiver, Sender};
-use crate::stream::Stream;
+use crate::object::{ObjectReader, ObjectWriter};
+use crate::transport::Transport;
 
-/// What a handler returns: `Box::pin(async move { … })`.
+/// A boxed future that may move between threads, for the function that spawns connections.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What a handler that stays on its thread returns: `Box::pin(async move { … })`.
+/// A boxed future that stays on one thread, for the function that spawns connections.
 pub type LocalBoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
-/// Whether handlers and their futures may go from thread to thread: [`Shared`] or [`Local`].
-pub trait Kind: 'static {
-    #[doc(hidden)]
-    type Put: ?Sized;
-    #[doc(hidden)]
-    type Get: ?Sized;
-    #[doc(hidden)]
-    type Handling<'a>: Future<Output = io::Result<()>>;
-    #[doc(hidden)]
-    fn put<'a>(handler: &Self::Put, object: &'a mut Receiver) -> Self::Handling<'a>;
-    #[doc(hidden)]
-    fn get<'a>(handler: &Self::Get, object: &'a mut Sender) -> Self::Handling<'a>;
-}
+type Outcome = Result<Receipt, BoxError>;
+
+/// Whether handlers and their futures may move between threads: [`Shared`] or [`Local`].
+pub trait Kind: sealed::Sealed {}
 
 /// Handlers are `Send + Sync` and their futures `Send`: for every executor.
 #[derive(Clone, Copy, Debug)]
 pub enum Shared {}
 
-impl Kind for Shared {
-    type Put = dyn Fn(&mut Receiver) -> BoxFuture<'_, io::Result<()>> + Send + Sync;
-    type Get = dyn Fn(&mut Sender) -> BoxFuture<'_, io::Result<()>> + Send + Sync;
-    type Handling<'a> = BoxFuture<'a, io::Result<()>>;
-
-    fn put<'a>(handler: &Self::Put, object: &'a mut Receiver) -> Self::Handling<'a> {
-        handler(object)
-    }
-
-    fn get<'a>(handler: &Self::Get, object: &'a mut Sender) -> Self::Handling<'a> {
-        handler(object)
-    }
-}
-
 /// Handlers and their futures stay on one thread: for executors such as `LocalExecutor`.
 #[derive(Clone, Copy, Debug)]
 pub enum Local {}
 
-impl Kind for Local {
-    type Put = dyn Fn(&mut Receiver) -> LocalBoxFuture<'_, io::Result<()>>;
-    type Get = dyn Fn(&mut Sender) -> LocalBoxFuture<'_, io::Result<()>>;
-    type Handling<'a> = LocalBoxFuture<'a, io::Result<()>>;
+impl Kind for Shared {}
+impl Kind for Local {}
 
-    fn put<'a>(handler: &Self::Put, object: &'a mut Receiver) -> Self::Handling<'a> {
-        handler(object)
+mod sealed {
+    use super::{BoxFuture, Future, Local, LocalBoxFuture, Outcome, Shared};
+
+    pub trait Sealed: 'static {
+        type Handler<Object>: Clone;
+        type Handling: Future<Output = Outcome>;
+        fn call<Object>(handler: &Self::Handler<Object>, object: Object) -> Self::Handling;
     }
 
-    fn get<'a>(handler: &Self::Get, object: &'a mut Sender) -> Self::Handling<'a> {
-        handler(object)
+    impl Sealed for Shared {
+        type Handler<Object> = super::SharedHandler<Object>;
+        type Handling = BoxFuture<'static, Outcome>;
+
+        fn call<Object>(handler: &Self::Handler<Object>, object: Object) -> Self::Handling {
+            (handler.0)(object)
+        }
+    }
+
+    impl Sealed for Local {
+        type Handler<Object> = super::LocalHandler<Object>;
+        type Handling = LocalBoxFuture<'static, Outcome>;
+
+        fn call<Object>(handler: &Self::Handler<Object>, object: Object) -> Self::Handling {
+            (handler.0)(object)
+        }
     }
 }
 
-/// Start packets and the handlers registered for them. Clones share the same table. A handler that
+#[doc(hidden)]
+pub struct SharedHandler<Object>(Arc<dyn Fn(Object) -> BoxFuture<'static, Outcome> + Send + Sync>);
+
+#[doc(hidden)]
+pub struct LocalHandler<Object>(Rc<dyn Fn(Object) -> LocalBoxFuture<'static, Outcome>>);
+
+impl<Object> Clone for SharedHandler<Object> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<Object> Clone for LocalHandler<Object> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+/// The handlers for objects that clients put and get. Clones share the same handlers. A handler that
 /// registers others holds a [`WeakHandlers`].
 ///
-/// [`Server`](crate::Server) serves TCP connections from it. A program with a listener or streams
-/// of its own awaits [`serve`](Self::serve) for each.
-///
-/// An entry is a [`StartPacket`](crate::StartPacket), which then must match exactly and stands until
-/// it is removed; or an [`Entry`], which says how often, until when, and for which sizes.
+/// [`Server`](crate::Server) serves TCP connections from it. A program with a listener or transports of
+/// its own awaits [`serve`](Self::serve) for each connection.
 ///
 /// ```
 /// use std::time::Duration;
-/// use dataserver_smol::{Entry, Handlers, Key, StartPacket, after};
-/// use futures_lite::io;
+/// use dataserver_smol::{Entry, Handlers, Key};
 ///
 /// let handlers = Handlers::new();
-/// let packet = StartPacket::put(Key::from_name("upload"));
-/// let entry = Entry::any_size(packet, 1 << 30).until_delivered().expires(after(Duration::from_secs(60)));
-/// handlers.on_put(entry, |object| Box::pin(io::copy(object, io::sink())))?;
+/// let upload = Entry::new(Key::from_name("upload"))
+///     .max_size(1 << 30)
+///     .until_delivered()
+///     .expires_after(Duration::from_secs(60));
+/// handlers.on_put(upload, |object| object.receive_to("upload"))?;
 /// # Ok::<(), dataserver_smol::Error>(())
 /// ```
 pub struct Handlers<K: Kind = Shared> {
-    table: Arc<adapter::Handlers<Handler<K>>>,
+    registry: Arc<SharedRegistry<Handler<K>>>,
+}
+
+enum Handler<K: Kind> {
+    Put(K::Handler<ObjectReader>),
+    Get(K::Handler<ObjectWriter>),
+}
+
+impl<K: Kind> Clone for Handlers<K> {
+    fn clone(&self) -> Self {
+        Self { registry: Arc::clone(&self.registry) }
+    }
+}
+
+impl<K: Kind> Clone for Handler<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Put(handler) => Self::Put(handler.clone()),
+            Self::Get(handler) => Self::Get(handler.clone()),
+        }
+    }
+}
+
+impl Default for Handlers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Handlers {
+    /// No handlers yet, for any executor.
+    ///
+    /// ```
+    /// let handlers = dataserver_smol::Handlers::new();
+    /// ```
+    pub fn new() -> Self {
+        Self { registry: Arc::default() }
+    }
+
+    /// Registers a handler for objects that clients put. A [`Key`](crate::Key) stands for an entry that
+    /// takes objects of any size.
+    ///
+    /// The handler returns the receipt, which [`receive_to`](ObjectReader::receive_to) and
+    /// [`commit`](ObjectReader::commit) give. If it fails or panics, the connection is aborted. Its future
+    /// is dropped if the server is shut down and the grace period is over.
+    ///
+    /// The future owns what it uses. So clone what the closure has captured:
+    /// `move |object| object.receive_to(path.clone())`, or
+    /// `move |object| { let path = path.clone(); async move { … } }`.
+    ///
+    /// # Errors
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
+    ///
+    /// ```
+    /// use dataserver_smol::{Handlers, Key};
+    /// use futures_lite::AsyncReadExt;
+    ///
+    /// let handlers = Handlers::new();
+    /// handlers.on_put(Key::from_name("report"), |object| object.receive_to("report.csv"))?;
+    /// handlers.on_put(Key::from_name("message"), |mut object| async move {
+    ///     let mut message = String::new();
+    ///     object.read_to_string(&mut message).await?;
+    ///     println!("{message}");
+    ///     Ok::<_, std::io::Error>(object.commit().await?)
+    /// })?;
+    /// # Ok::<(), dataserver_smol::Error>(())
+    /// ```
+    pub fn on_put<F, E>(
+        &self,
+        entry: impl Into<Entry>,
+        handler: impl Fn(ObjectReader) -> F + Send + Sync + 'static,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<Receipt, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let handler = Handler::Put(shared(handler));
+        self.registry.insert(Direction::Put, entry, handler)
+    }
+
+    /// Registers a handler for objects that clients get. A [`Key`](crate::Key) stands for an entry that
+    /// serves requests with any size.
+    ///
+    /// The handler returns the receipt, which [`send_path`](ObjectWriter::send_path),
+    /// [`finish`](ObjectWriter::finish) and the like give. If it fails or panics, the connection is
+    /// aborted.
+    ///
+    /// # Errors
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
+    ///
+    /// ```
+    /// use dataserver_smol::{Handlers, Key};
+    ///
+    /// let handlers = Handlers::new();
+    /// handlers.on_get(Key::from_name("report"), |object| object.send_path("report.csv"))?;
+    /// # Ok::<(), dataserver_smol::Error>(())
+    /// ```
+    pub fn on_get<F, E>(
+        &self,
+        entry: impl Into<Entry>,
+        handler: impl Fn(ObjectWriter) -> F + Send + Sync + 'static,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<Receipt, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let handler = Handler::Get(shared(handler));
+        self.registry.insert(Direction::Get, entry, handler)
+    }
+}
+
+impl Handlers<Local> {
+    /// No handlers yet. They stay on one thread, and need not be `Send`.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::rc::Rc;
+    /// use dataserver_smol::{Handlers, Key};
+    ///
+    /// let stored = Rc::new(Cell::new(0));
+    /// let handlers = Handlers::local();
+    /// handlers.on_put(Key::from_name("report"), move |object| {
+    ///     let stored = Rc::clone(&stored);
+    ///     async move {
+    ///         let receipt = object.receive_to("report.csv").await?;
+    ///         stored.set(stored.get() + receipt.bytes);
+    ///         Ok::<_, dataserver_smol::Error>(receipt)
+    ///     }
+    /// })?;
+    /// # Ok::<(), dataserver_smol::Error>(())
+    /// ```
+    pub fn local() -> Self {
+        Self { registry: Arc::default() }
+    }
+
+    /// [`Handlers::on_put`], for a handler that stays on this thread.
+    ///
+    /// # Errors
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
+    ///
+    /// ```
+    /// use dataserver_smol::{Handlers, Key};
+    ///
+    /// let report = Key::from_name("report");
+    /// Handlers::local().on_put(report, |object| object.receive_to("report.csv"))?;
+    /// # Ok::<(), dataserver_smol::Error>(())
+    /// ```
+    pub fn on_put<F, E>(
+        &self,
+        entry: impl Into<Entry>,
+        handler: impl Fn(ObjectReader) -> F + 'static,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<Receipt, E>> + 'static,
+        E: Into<BoxError>,
+    {
+        let handler = Handler::Put(local(handler));
+        self.registry.insert(Direction::Put, entry, handler)
+    }
+
+    /// [`Handlers::on_get`], for a handler that stays on this thread.
+    ///
+    /// # Errors
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
+    ///
+    /// ```
+    /// use dataserver_smol::{Handlers, Key};
+    ///
+    /// Handlers::local().on_get(Key::from_name("report"), |object| object.send_path("report.csv"))?;
+    /// # Ok::<(), dataserver_smol::Error>(())
+    /// ```
+    pub fn on_get<F, E>(
+        &self,
+        entry: impl Into<Entry>,
+        handler: impl Fn(ObjectWriter) -> F + 'static,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<Receipt, E>> + 'static,
+        E: Into<BoxError>,
+    {
+        let handler = Handler::Get(local(handler));
+        self.registry.insert(Direction::Get, entry, handler)
+    }
+}
+
+fn shared<Object, F, E>(
+    handler: impl Fn(Object) -> F + Send + Sync + 'static,
+) -> SharedHandler<Object>
+where
+    F: Future<Output = Result<Receipt, E>> + Send + 'static,
+    E: Into<BoxError>,
+{
+    SharedHandler(Arc::new(move |object| {
+        let handling = handler(object);
+        Box::pin(async { handling.await.map_err(Into::into) })
+    }))
+}
+
+fn local<Object, F, E>(handler: impl Fn(Object) -> F + 'static) -> LocalHandler<Object>
+where
+    F: Future<Output = Result<Receipt, E>> + 'static,
+    E: Into<BoxError>,
+{
+    LocalHandler(Rc::new(move |object| {
+        let handling = handler(object);
+        Box::pin(async { handling.await.map_err(Into::into) })
+    }))
+}
+
+impl<K: Kind> Handlers<K> {
+    /// Removes the handler of a put, and returns whether there was one. Transfers that it has begun go
+    /// on.
+    ///
+    /// ```
+    /// use dataserver_smol::{Handlers, Key};
+    ///
+    /// let report = Key::from_name("report");
+    /// let handlers = Handlers::new();
+    /// handlers.on_put(report, |object| object.receive_to("report.csv"))?;
+    /// assert!(handlers.remove_put(report));
+    /// assert!(!handlers.remove_put(report));
+    /// # Ok::<(), dataserver_smol::Error>(())
+    /// ```
+    pub fn remove_put(&self, entry: impl Into<Entry>) -> bool {
+        self.registry.remove(Direction::Put, entry).is_some()
+    }
+
+    /// Removes the handler of a get, and returns whether there was one. Transfers that it has begun go
+    /// on.
+    ///
+    /// ```
+    /// use dataserver_smol::{Handlers, Key};
+    ///
+    /// assert!(!Handlers::new().remove_get(Key::from_name("report")));
+    /// ```
+    pub fn remove_get(&self, entry: impl Into<Entry>) -> bool {
+        self.registry.remove(Direction::Get, entry).is_some()
+    }
+
+    /// A reference that does not keep the handlers in memory.
+    ///
+    /// ```
+    /// let weak = dataserver_smol::Handlers::new().downgrade();
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    pub fn downgrade(&self) -> WeakHandlers<K> {
+        WeakHandlers { registry: Arc::downgrade(&self.registry) }
+    }
+
+    /// Serves one connection that was accepted, from the start packet to the end.
+    ///
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted, and its entry may be claimed again, unless it
+    /// was for one claim.
+    ///
+    /// # Errors
+    /// Returns an [`Error::Transfer`] if the connection or its handler fails. The transport was aborted
+    /// then.
+    ///
+    /// ```
+    /// use std::net::{TcpListener, TcpStream};
+    /// use dataserver_smol::{Client, Config, Handlers, Key, Socket};
+    /// use futures_lite::future;
+    ///
+    /// let report = Key::from_name("report");
+    /// let handlers = Handlers::new();
+    /// handlers.on_get(report, |object| object.send(b"hello"))?;
+    ///
+    /// # let path = std::env::temp_dir().join(format!("dataserver-served-{}", std::process::id()));
+    /// let listener = async_io::Async::<TcpListener>::bind(([127, 0, 0, 1], 0))?;
+    /// let client = Client::new(listener.get_ref().local_addr()?)?;
+    /// let serve = async {
+    ///     let (stream, _) = listener.accept().await.unwrap();
+    ///     let socket = Socket::from_std(stream.into_inner().unwrap()).unwrap();
+    ///     handlers.serve(socket, &Config::default()).await
+    /// };
+    /// let get = async { client.get(report).await?.receive_to(&path).await };
+    /// let (served, got) = future::block_on(future::try_zip(serve, get))?;
+    /// assert_eq!((served.bytes, got.bytes), (5, 5));
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn serve(
+        &self,
+        transport: impl Transport + Send + 'static,
+        config: &Config,
+    ) -> Result<Receipt, Error> {
+        self.serve_and_tell(transport, config, &OnceLock::new()).await
+    }
+
+    /// [`serve`](Self::serve), which tells the start packet as soon as it is known.
+    pub(crate) async fn serve_and_tell(
+        &self,
+        transport: impl Transport + Send + 'static,
+        config: &Config,
+        packet: &OnceLock<StartPacket>,
+    ) -> Result<Receipt, Error> {
+        let mut driver = Driver::server(transport, config);
+        driver.run(Goal::Start).await?;
+        driver.exchange.connection.packet().inspect(|known| _ = packet.set(*known));
+        // On the heap: a connection that waits for its start packet should not hold so much.
+        Box::pin(self.handle(driver, config.max_object_size)).await
+    }
+
+    /// Serves a connection whose start packet has been read.
+    async fn handle(
+        &self,
+        mut driver: Box<Driver>,
+        max_object_size: Option<u64>,
+    ) -> Result<Receipt, Error> {
+        let connection = &mut driver.exchange.connection;
+        let Step::Decide(packet) = connection.step() else {
+            return Err(driver.abort("there was no start packet", None));
+        };
+        let claim = match self.registry.claim(&packet, max_object_size) {
+            Ok(claim) => claim,
+            Err(refusal) => {
+                connection.refuse(refusal);
+                return driver.finish().await;
+            }
+        };
+        connection.accept(claim.limit);
+
+        let (lent, home) = Lent::new(driver);
+        let mut claim = claim; // declared last, to be dropped before the driver if this is cancelled
+        let handled = {
+            let handler = claim.handler.clone();
+            let handling = async {
+                match &handler {
+                    Handler::Put(handler) => K::call(handler, ObjectReader { driver: lent }).await,
+                    Handler::Get(handler) => K::call(handler, ObjectWriter { driver: lent }).await,
+                }
+            };
+            AssertUnwindSafe(handling).catch_unwind().await
+        };
+        let driver = home.take();
+        let succeeded = driver.as_ref().is_some_and(|driver| driver.exchange.has_succeeded());
+        if succeeded {
+            claim.succeeded();
+        }
+        drop_application_value(claim); // before the driver: a peer that sees a reset may try again
+        let failure = match handled {
+            Ok(Ok(receipt)) if succeeded => return Ok(receipt),
+            Ok(Ok(_)) => ("the handler returned the receipt of another object", None),
+            Ok(Err(error)) => ("the handler failed", Some(error)),
+            Err(_panic) => ("the handler panicked", None),
+        };
+        match driver {
+            Some(mut driver) => Err(driver.abort(failure.0, failure.1)),
+            None => Err(Error::aborted(None, Some(packet), failure.0, failure.1)),
+        }
+    }
+}
+
+impl<K: Kind> fmt::Debug for Handlers<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handlers").finish_non_exhaustive()
+    }
 }
 
 /// A reference to [`Handlers`] that does not keep them in memory: for a handler that registers others.
 ///
-/// A handler that held a clone of the table that it is in would keep that table, and all that its
-/// handlers captured, for ever.
+/// A handler that holds a clone of its own handlers is a reference cycle: none of them, and nothing that
+/// they captured, would ever be dropped.
 ///
 /// ```
-/// use dataserver_smol::{Handlers, Key, StartPacket};
+/// use dataserver_smol::{Handlers, Key};
 ///
 /// let handlers = Handlers::new();
 /// let weak = handlers.downgrade();
-/// handlers.on_put(StartPacket::put(Key::from_name("start")), move |object| {
-///     if let Some(handlers) = weak.upgrade() {
-///         _ = handlers.on_get(StartPacket::get(Key::from_name("next")), |object| Box::pin(object.send(b"hello")));
+/// handlers.on_put(Key::from_name("start"), move |object| {
+///     let weak = weak.clone();
+///     async move {
+///         if let Some(handlers) = weak.upgrade() {
+///             handlers.on_get(Key::from_name("next"), |object| object.send(b"hello"))?;
+///         }
+///         object.receive_to("start").await
 ///     }
-///     Box::pin(futures_lite::io::copy(object, futures_lite::io::sink()))
 /// })?;
 /// # Ok::<(), dataserver_smol::Error>(())
 /// ```
 pub struct WeakHandlers<K: Kind = Shared> {
-    table: Weak<adapter::Handlers<Handler<K>>>,
+    registry: Weak<SharedRegistry<Handler<K>>>,
 }
 
 impl<K: Kind> Clone for WeakHandlers<K> {
     fn clone(&self) -> Self {
-        Self { table: Weak::clone(&self.table) }
+        Self { registry: Weak::clone(&self.registry) }
     }
 }
 
@@ -135,331 +508,12 @@ impl<K: Kind> WeakHandlers<K> {
     /// assert!(weak.upgrade().is_none());
     /// ```
     pub fn upgrade(&self) -> Option<Handlers<K>> {
-        self.table.upgrade().map(|table| Handlers { table })
+        self.registry.upgrade().map(|registry| Handlers { registry })
     }
 }
 
-enum Handler<K: Kind> {
-    Put(Arc<K::Put>),
-    Get(Arc<K::Get>),
-}
-
-impl<K: Kind> Clone for Handlers<K> {
-    fn clone(&self) -> Self {
-        Self { table: Arc::clone(&self.table) }
+impl<K: Kind> fmt::Debug for WeakHandlers<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakHandlers").finish_non_exhaustive()
     }
-}
-
-impl<K: Kind> Clone for Handler<K> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Put(handler) => Self::Put(Arc::clone(handler)),
-            Self::Get(handler) => Self::Get(Arc::clone(handler)),
-        }
-    }
-}
-
-impl Default for Handlers {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Handlers {
-    /// An empty table, for any executor.
-    ///
-    /// ```
-    /// let handlers = dataserver_smol::Handlers::new();
-    /// ```
-    pub fn new() -> Self {
-        Self { table: Arc::default() }
-    }
-
-    /// Registers a handler for objects that clients put.
-    ///
-    /// The client has its receipt once the handler has returned `Ok` and had read the object to its
-    /// end: so return it only when the object is safe. Where the handler fails or panics, the
-    /// client's connection is reset.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyRegistered`], and [`Error::Direction`] for the start packet of a get.
-    ///
-    /// ```
-    /// use dataserver_smol::{Handlers, Key, StartPacket};
-    /// use futures_lite::AsyncReadExt;
-    ///
-    /// let handlers = Handlers::new();
-    /// handlers.on_put(StartPacket::put(Key::from_name("start")), |object| {
-    ///     Box::pin(async move {
-    ///         let mut text = String::new();
-    ///         object.read_to_string(&mut text).await?;
-    ///         println!("{text}");
-    ///         Ok(())
-    ///     })
-    /// })?;
-    /// # Ok::<(), dataserver_smol::Error>(())
-    /// ```
-    pub fn on_put<T>(
-        &self,
-        entry: impl Into<Entry>,
-        handler: impl for<'a> Fn(&'a mut Receiver) -> BoxFuture<'a, io::Result<T>>
-        + Send
-        + Sync
-        + 'static,
-    ) -> Result<(), Error>
-    where
-        T: 'static,
-    {
-        let handler: Arc<<Shared as Kind>::Put> = Arc::new(move |object| {
-            let handled = handler(object);
-            Box::pin(async { handled.await.map(drop) })
-        });
-        self.table.add(Direction::Put, entry, Handler::Put(handler))
-    }
-
-    /// Registers a handler for objects that clients get.
-    ///
-    /// It sends the object, and may wait for the receipt; where it just returns `Ok`, the server
-    /// does that. Where it fails or panics, the client's connection is reset.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyRegistered`], and [`Error::Direction`] for the start packet of a put.
-    ///
-    /// ```
-    /// use dataserver_smol::{Handlers, Key, StartPacket};
-    ///
-    /// let handlers = Handlers::new();
-    /// handlers.on_get(StartPacket::get(Key::from_name("start")), |object| {
-    ///     Box::pin(object.send(b"hello, world"))
-    /// })?;
-    /// # Ok::<(), dataserver_smol::Error>(())
-    /// ```
-    pub fn on_get<T>(
-        &self,
-        entry: impl Into<Entry>,
-        handler: impl for<'a> Fn(&'a mut Sender) -> BoxFuture<'a, io::Result<T>> + Send + Sync + 'static,
-    ) -> Result<(), Error>
-    where
-        T: 'static,
-    {
-        let handler: Arc<<Shared as Kind>::Get> = Arc::new(move |object| {
-            let handled = handler(object);
-            Box::pin(async { handled.await.map(drop) })
-        });
-        self.table.add(Direction::Get, entry, Handler::Get(handler))
-    }
-}
-
-impl Handlers<Local> {
-    /// An empty table for handlers that stay on one thread, which then need not be `Send`.
-    ///
-    /// ```
-    /// use std::cell::Cell;
-    /// use std::rc::Rc;
-    /// use dataserver_smol::{Handlers, Key, StartPacket};
-    /// use futures_lite::io;
-    ///
-    /// let received = Rc::new(Cell::new(0));
-    /// let handlers = Handlers::local();
-    /// handlers.on_put(StartPacket::put(Key::from_name("start")), move |object| {
-    ///     let received = Rc::clone(&received);
-    ///     Box::pin(async move {
-    ///         received.set(received.get() + io::copy(object, io::sink()).await?);
-    ///         Ok(())
-    ///     })
-    /// })?;
-    /// # Ok::<(), dataserver_smol::Error>(())
-    /// ```
-    pub fn local() -> Self {
-        Self { table: Arc::default() }
-    }
-
-    /// [`Handlers::on_put`], for a handler that stays on this thread.
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// ```
-    /// use dataserver_smol::{Handlers, Key, StartPacket};
-    /// use futures_lite::io;
-    ///
-    /// let packet = StartPacket::put(Key::from_name("start"));
-    /// Handlers::local().on_put(packet, |object| Box::pin(io::copy(object, io::sink())))?;
-    /// # Ok::<(), dataserver_smol::Error>(())
-    /// ```
-    pub fn on_put<T: 'static>(
-        &self,
-        entry: impl Into<Entry>,
-        handler: impl for<'a> Fn(&'a mut Receiver) -> LocalBoxFuture<'a, io::Result<T>> + 'static,
-    ) -> Result<(), Error> {
-        let handler: Arc<<Local as Kind>::Put> = Arc::new(move |object| {
-            let handled = handler(object);
-            Box::pin(async { handled.await.map(drop) })
-        });
-        self.table.add(Direction::Put, entry, Handler::Put(handler))
-    }
-
-    /// [`Handlers::on_get`], for a handler that stays on this thread.
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// ```
-    /// use dataserver_smol::{Handlers, Key, StartPacket};
-    ///
-    /// let packet = StartPacket::get(Key::from_name("start"));
-    /// Handlers::local().on_get(packet, |object| Box::pin(object.send(b"hello")))?;
-    /// # Ok::<(), dataserver_smol::Error>(())
-    /// ```
-    pub fn on_get<T: 'static>(
-        &self,
-        entry: impl Into<Entry>,
-        handler: impl for<'a> Fn(&'a mut Sender) -> LocalBoxFuture<'a, io::Result<T>> + 'static,
-    ) -> Result<(), Error> {
-        let handler: Arc<<Local as Kind>::Get> = Arc::new(move |object| {
-            let handled = handler(object);
-            Box::pin(async { handled.await.map(drop) })
-        });
-        self.table.add(Direction::Get, entry, Handler::Get(handler))
-    }
-}
-
-impl<K: Kind> Handlers<K> {
-    /// A reference that does not keep the table in memory.
-    ///
-    /// ```
-    /// let weak = dataserver_smol::Handlers::new().downgrade();
-    /// assert!(weak.upgrade().is_none());
-    /// ```
-    pub fn downgrade(&self) -> WeakHandlers<K> {
-        WeakHandlers { table: Arc::downgrade(&self.table) }
-    }
-
-    /// Takes an entry out. What it has begun goes on. Whether there was one.
-    ///
-    /// ```
-    /// use dataserver_smol::{Handlers, Key, StartPacket};
-    ///
-    /// let packet = StartPacket::get(Key::from_name("start"));
-    /// let handlers = Handlers::new();
-    /// handlers.on_get(packet, |object| Box::pin(object.send(b"hello")))?;
-    /// assert!(handlers.remove(packet));
-    /// assert!(!handlers.remove(packet));
-    /// # Ok::<(), dataserver_smol::Error>(())
-    /// ```
-    pub fn remove(&self, entry: impl Into<Entry>) -> bool {
-        self.table.remove(entry).is_some()
-    }
-
-    /// Serves one stream that was accepted, from the start packet to the end.
-    ///
-    /// Where this future is dropped, the stream is aborted, and what was claimed for it is given
-    /// back.
-    ///
-    /// # Errors
-    /// An [`Error::Transfer`]: the stream was aborted. Handlers that fail or panic are among them.
-    ///
-    /// ```
-    /// use std::net::{TcpListener, TcpStream};
-    /// use async_io::Async;
-    /// use dataserver_smol::{Client, Config, Handlers, Key, Socket, StartPacket};
-    /// use futures_lite::{future, io};
-    ///
-    /// let packet = StartPacket::put(Key::from_name("start"));
-    /// let handlers = Handlers::new();
-    /// handlers.on_put(packet, |object| Box::pin(io::copy(object, io::sink())))?;
-    ///
-    /// let listener = Async::<TcpListener>::bind(([127, 0, 0, 1], 0))?;
-    /// let address = listener.get_ref().local_addr()?;
-    /// let serve = async {
-    ///     let (stream, _) = listener.accept().await?;
-    ///     handlers.serve(Socket::try_from(stream)?, &Config::default()).await
-    /// };
-    /// let put = async { Client::new(address).put(packet).await?.send(b"hello").await };
-    /// let (served, put) = future::block_on(future::zip(serve, put));
-    /// assert_eq!((served?.bytes, put?.bytes), (5, 5));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub async fn serve(
-        &self,
-        stream: impl Stream + Send + 'static,
-        config: &Config,
-    ) -> io::Result<Receipt> {
-        let mut driver = Driver::server(stream, config);
-        driver.run(Want::Start).await?;
-        // On the heap, so that a connection that still waits for its start packet holds no more.
-        Box::pin(self.handle(driver, config.limit)).await
-    }
-
-    /// Serves a connection whose start packet has come.
-    async fn handle(&self, mut driver: Box<Driver>, limit: u64) -> io::Result<Receipt> {
-        let Step::Decide(packet) = driver.connection.step() else {
-            return Err(driver.abort("a server begins with a decision", None));
-        };
-        let claim = match self.table.claim(&packet, limit) {
-            Ok(claim) => claim,
-            Err(refusal) => {
-                driver.connection.refuse(refusal);
-                return driver.finish(packet).await;
-            }
-        };
-        driver.connection.accept(claim.limit);
-        if let Step::Done(_) = driver.connection.step() {
-            drop(claim);
-            return driver.finish(packet).await; // larger than this server takes of anyone
-        }
-
-        // The claim holds the handler too, and is dropped where panics end.
-        match claim.handler.clone() {
-            Handler::Put(handler) => {
-                let mut held = Held { claim, object: Receiver { packet, driver } };
-                let handled = call(async { K::put(&handler, &mut held.object).await }).await;
-                drop(handler);
-                conclude(held.object.driver, held.claim, packet, handled).await
-            }
-            Handler::Get(handler) => {
-                let mut held = Held { claim, object: Sender { packet, driver } };
-                let handled = call(async { K::get(&handler, &mut held.object).await }).await;
-                drop(handler);
-                conclude(held.object.driver, held.claim, packet, handled).await
-            }
-        }
-    }
-}
-
-/// Drops the claim before the stream, also where the future is dropped half-way: a peer that sees
-/// the reset may come again at once.
-struct Held<C, O> {
-    claim: C,
-    object: O,
-}
-
-/// Why a handler failed, if it did.
-type Handled = Result<(), (&'static str, Option<io::Error>)>;
-
-async fn call(handler: impl Future<Output = io::Result<()>>) -> Handled {
-    match AssertUnwindSafe(handler).catch_unwind().await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(("the handler failed", Some(error))),
-        Err(_panic) => Err(("the handler panicked", None)),
-    }
-}
-
-/// Ends what a handler has left. Arguments are dropped from the last to the first: the claim goes
-/// before the stream.
-async fn conclude<H>(
-    mut driver: Box<Driver>,
-    mut claim: Claimed<'_, H>,
-    packet: StartPacket,
-    handled: Handled,
-) -> io::Result<Receipt> {
-    let outcome = match handled {
-        Ok(()) => driver.finish(packet).await,
-        Err((reason, source)) => Err(driver.abort(reason, source)),
-    };
-    if let Step::Done(Ok(_)) = driver.connection.step() {
-        claim.delivered();
-    }
-    drop_application_value(claim);
-    outcome
 }

@@ -1,64 +1,69 @@
-//! dataserver for smol and every other executor: hand one object across one connection, and know on
-//! both sides how it ended.
+//! Transfer one object over one connection, on smol or any other executor, and know on both sides how it
+//! ended.
 //!
-//! The words are those of `dataserver-std`. Handlers are async: they get their object and return
-//! `Box::pin(async move { … })`, and a put's object is an [`AsyncRead`](futures_lite::AsyncRead), a
-//! get's an [`AsyncWrite`](futures_lite::AsyncWrite).
+//! The API is that of `dataserver-std`, with async handlers and `.await`.
 //!
 //! ```
-//! use dataserver_smol::{Client, Key, Server, StartPacket};
-//! use futures_lite::{AsyncReadExt, future};
-//! use std::io;
 //! use std::time::Duration;
+//! use dataserver_smol::{Client, Key, Server};
 //!
-//! const PUT: StartPacket = StartPacket::put(Key::from_name("report"));
+//! const REPORT: Key = Key::from_name("report");
 //!
+//! # let directory = std::env::temp_dir().join(format!("dataserver-async-{}", std::process::id()));
+//! # std::fs::create_dir(&directory).unwrap();
+//! # std::env::set_current_dir(&directory).unwrap();
+//! # std::fs::write("report.csv", "all is well").unwrap();
 //! let server = Server::bind("127.0.0.1:0")?;
-//! server.on_put(PUT, |object| {
-//!     Box::pin(async move {
-//!         let mut report = String::new();
-//!         object.read_to_string(&mut report).await?;
-//!         println!("{report}");
-//!         Ok(()) // Ok = committed: now the client gets its receipt
-//!     })
-//! })?;
-//! let (address, stop) = (server.local_addr()?, server.stop_handle());
+//! server.on_put(REPORT, |object| object.receive_to("stored.csv"))?; // the receipt follows the commit
+//! server.on_get(REPORT, |object| object.send_path("stored.csv"))?;
+//! let (address, shutdown) = (server.local_addr(), server.shutdown_handle());
 //! let running = smol::spawn(server.run(|connection| smol::spawn(connection).detach()));
 //!
 //! smol::block_on(async {
-//!     let receipt = Client::new(address).put(PUT).await?.send(b"all is well").await?;
-//!     assert_eq!(receipt.bytes, 11);
-//!     stop.stop(Duration::from_secs(5));
+//!     let client = Client::new(address)?;
+//!     let receipt = client.put(REPORT).await?.send_path("report.csv").await?;
+//!     assert_eq!(receipt.bytes, 11); // stored by the server
+//!     client.get(REPORT).await?.receive_to("copy.csv").await?;
+//!     shutdown.shutdown(Duration::from_secs(5));
 //!     running.await
 //! })?;
-//! # Ok::<(), io::Error>(())
+//! # assert_eq!(std::fs::read("copy.csv").unwrap(), b"all is well");
+//! # std::fs::remove_dir_all(directory).unwrap();
+//! # Ok::<(), dataserver_smol::Error>(())
 //! ```
 //!
 //! # How a connection ends
 //!
-//! An orderly end is success, on both sides: the sender has a [`Receipt`] only after the receiver
-//! has committed. Anything else resets the connection: a [`Receiver`] or [`Sender`] that is dropped,
-//! a handler that fails or panics, a time-out, a process that is killed. Every error says whose
-//! fault it was: [`Error::of`] finds it in an [`io::Error`](std::io::Error), and
-//! [`Error::cause`] has the [core's](dataserver_core::Error) word for it.
+//! A graceful close is success, on both sides: the sender has a [`Receipt`] only after the receiver has
+//! committed. Anything else is an abortive close: an [`ObjectReader`] or [`ObjectWriter`] that is
+//! dropped, a handler that fails or panics, a timeout, a process that is killed. An [`Error`] says which
+//! side was at fault.
 //!
-//! # Cancelling
+//! # Cancel safety
 //!
-//! Every future here may be dropped at any await. A connection whose future is dropped is reset, and
-//! nothing else is affected: what was claimed for it can be claimed again, unless it was for once.
+//! Every future may be dropped at any await. If a connection is aborted by that, nothing else is affected:
+//! its entry may be claimed again, unless it was for one claim. Each method says what dropping its future
+//! does. A handler's future is dropped when the server is shut down and the grace period is over: clean up
+//! in `Drop`.
 //!
-//! # Which executor
+//! # Executors
 //!
-//! Any. Sockets and timers are those of [`async_io`], which brings its own thread where nobody
-//! drives it. [`Server::run`] asks for a function that spawns a connection:
-//! `|connection| executor.spawn(connection).detach()`. For handlers that are not `Send` there is
-//! [`Handlers::local`].
+//! Any executor will do. Sockets and timers are those of [`async_io`], which runs a thread of its own if no
+//! executor drives it. [`Server::run`] takes a function that spawns a connection:
+//! `|connection| executor.spawn(connection).detach()`. [`Handlers::local`] is for handlers that are not
+//! `Send`.
+//!
+//! # Errors
+//!
+//! Reads and writes of objects return [`std::io::Error`], everything else [`Error`], which converts into it;
+//! [`Error::of`] finds it there again. So a `main` that does both returns `io::Result<()>`, and a handler ends
+//! with `Ok::<_, io::Error>(object.commit().await?)`.
 //!
 //! # Which part to use
 //!
 //! - [`Server`] and [`Client`] for TCP.
-//! - [`Handlers::serve`], [`Sender::open`] and [`Receiver::open`] for a stream of your own that is
-//!   connected already: a [`Socket`] (TCP or Unix), or anything that implements [`Stream`].
+//! - [`Handlers::serve`], [`ObjectWriter::open`] and [`ObjectReader::open`] for a transport that is
+//!   connected already: a [`Socket`] (TCP or Unix), or any other [`Transport`].
 //! - [`dataserver_core`] for an event loop of your own.
 
 mod client;
@@ -66,14 +71,23 @@ mod driver;
 mod handlers;
 mod object;
 mod server;
-mod stream;
+mod socket;
+mod transport;
 
 pub use client::Client;
-pub use dataserver_adapter::{Address, Error, Receipt, after, now};
+pub use dataserver_common::{
+    Abort, Address, BoxError, Error, InvalidAddress, Receipt, Request, now,
+};
 pub use dataserver_core::{
-    self as core, Config, Direction, Entry, Instant, Key, ObjectSize, StartPacket, Timeouts,
+    self as protocol, AlreadyRegistered, Cause, Config, Direction, Entry, Instant, InvalidKey, Key,
+    LocalError, ObjectSize, PeerError, Refusal, SizeOutOfRange, StartPacket, Timeouts, Timer,
 };
 pub use handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared, WeakHandlers};
-pub use object::{Receiver, Sender};
-pub use server::{Server, StopHandle};
-pub use stream::{Socket, Stream};
+pub use object::{ObjectReader, ObjectWriter};
+pub use server::{Server, ShutdownHandle};
+pub use socket::Socket;
+pub use transport::Transport;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

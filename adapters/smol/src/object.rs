@@ -1,5 +1,6 @@
-//! An object on its way: what handlers and clients read from and write to.
+//! An object that is transferred: what handlers and clients read from and write to.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem;
@@ -9,201 +10,207 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use blocking::unblock;
-use dataserver_adapter::object::{
+use dataserver_common::object::{
     FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE, copy_buffer,
+    open_regular, regular_len,
 };
-use dataserver_adapter::{NewFile, Receipt, Want};
-use dataserver_core::{Config, Direction, StartPacket};
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use dataserver_common::{Error, Goal, Lent, NewFile, Receipt, Request};
+use dataserver_core::{Config, Direction, ObjectSize};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::driver::Driver;
-use crate::stream::Stream;
+use crate::transport::Transport;
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
 ///
-/// Read it to its end. An error of [`poll_read`](AsyncRead::poll_read) is final: the connection
-/// failed, and what was read is not the object.
+/// [`receive_to`](Self::receive_to) stores it in a file. Otherwise read it to its end, make it durable,
+/// and then [`commit`](Self::commit) it: that gives the sender its receipt. An error of
+/// [`poll_read`](AsyncRead::poll_read) is final: the connection has failed, and the bytes that were read
+/// are not the object.
 ///
-/// A handler that returns `Ok` has committed the object; a client says so with
-/// [`commit`](Self::commit). Dropping it before that resets the connection. Dropping one of its
-/// futures loses nothing: the next one goes on from there.
+/// Dropping the reader before the commit aborts the connection. Dropping the future of a read loses
+/// nothing: the next read goes on from there.
 ///
 /// ```no_run
-/// use dataserver_smol::{Client, Key, StartPacket};
+/// use dataserver_smol::{Client, Key};
 /// use futures_lite::AsyncReadExt;
 ///
-/// # async fn example() -> std::io::Result<()> {
-/// let packet = StartPacket::get(Key::from_name("start"));
-/// let mut object = Client::new("127.0.0.1:8089").get(packet).await?;
-/// let mut text = String::new();
-/// object.read_to_string(&mut text).await?;
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut object = Client::new("127.0.0.1:8089")?.get(Key::from_name("report")).await?;
+/// let mut report = String::new();
+/// object.read_to_string(&mut report).await?;
 /// object.commit().await?;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Receiver {
-    pub(crate) packet: StartPacket,
-    pub(crate) driver: Box<Driver>,
+#[must_use = "dropping it aborts the connection"]
+pub struct ObjectReader {
+    pub(crate) driver: Lent<Box<Driver>>,
 }
 
-impl Receiver {
-    /// Begins a get over a stream that is connected already: sends the start packet.
+impl ObjectReader {
+    /// Begins a get over a transport that is connected already: sends the start packet.
     ///
-    /// The stream is aborted where this future is dropped.
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer).
+    /// Returns an [`Error::Transfer`] if the connection fails.
     ///
     /// ```
     /// use std::os::unix::net::UnixStream;
-    /// use dataserver_smol::{Config, Handlers, Key, Receiver, Socket, StartPacket};
+    /// use dataserver_smol::{Config, Handlers, Key, ObjectReader, Socket};
     /// use futures_lite::{AsyncReadExt, future};
     ///
-    /// const PACKET: StartPacket = StartPacket::get(Key::from_name("start"));
+    /// const REPORT: Key = Key::from_name("report");
     ///
     /// let (client, server) = UnixStream::pair()?;
-    /// let serve = async {
-    ///     let handlers = Handlers::new();
-    ///     handlers.on_get(PACKET, |object| Box::pin(object.send(b"hello")))?;
-    ///     handlers.serve(Socket::try_from(server)?, &Config::default()).await
-    /// };
+    /// let handlers = Handlers::new();
+    /// handlers.on_get(REPORT, |object| object.send(b"hello"))?;
+    /// let config = Config::default();
+    /// let serve = handlers.serve(Socket::from_unix(server)?, &config);
+    /// let socket = Socket::from_unix(client)?;
     /// let get = async {
-    ///     let socket = Socket::try_from(client)?;
-    ///     let mut object = Receiver::open(socket, PACKET, &Config::default()).await?;
+    ///     let mut object = ObjectReader::open(socket, REPORT, &config).await.unwrap();
     ///     let mut text = String::new();
-    ///     object.read_to_string(&mut text).await?;
+    ///     object.read_to_string(&mut text).await.unwrap();
     ///     assert_eq!(text, "hello");
     ///     object.commit().await
     /// };
-    /// let (served, got) = future::block_on(future::zip(serve, get));
-    /// assert_eq!(served?.bytes, got?.bytes);
+    /// let (served, got) = future::block_on(future::try_zip(serve, get))?;
+    /// assert_eq!(served.bytes, got.bytes);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn open(
-        stream: impl Stream + Send + 'static,
-        packet: StartPacket,
+        transport: impl Transport + Send + 'static,
+        request: impl Into<Request>,
         config: &Config,
-    ) -> io::Result<Self> {
-        let mut driver = Driver::client(stream, packet, Direction::Get, config)?;
-        driver.run(Want::Start).await?;
-        Ok(Self { packet, driver })
+    ) -> Result<Self, Error> {
+        let mut driver = Driver::client(transport, Direction::Get, request.into(), config);
+        driver.run(Goal::Start).await?;
+        Ok(Self { driver: Lent::owned(driver) })
     }
 
-    /// The start packet of this connection.
+    /// The size that was declared in the start packet.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_smol::Receiver) {
-    /// println!("declared: {}", object.packet().size());
+    /// # fn handler(object: &dataserver_smol::ObjectReader) {
+    /// println!("declared: {}", object.declared_size());
     /// # }
     /// ```
-    pub fn packet(&self) -> StartPacket {
-        self.packet
+    pub fn declared_size(&self) -> ObjectSize {
+        self.driver.exchange.declared_size()
     }
 
-    /// The address of the sender, where it has one.
+    /// The address of the sender, if it has one.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_smol::Receiver) {
-    /// println!("from {:?}", object.peer());
+    /// # fn handler(object: &dataserver_smol::ObjectReader) {
+    /// println!("from {:?}", object.peer_addr());
     /// # }
     /// ```
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.driver.stream.peer()
-    }
-
-    /// Receives what is left of the object into a file, at its cursor. How many bytes that was.
-    ///
-    /// The file is written on this thread: mostly that is a copy into the page cache. Where it may
-    /// take long, read the object and write it through [`blocking`](https://docs.rs/blocking).
-    ///
-    /// Where this future is dropped, what has moved is in the file, and the object goes on from
-    /// there.
-    ///
-    /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
-    ///
-    /// ```no_run
-    /// # async fn handler(object: &mut dataserver_smol::Receiver) -> std::io::Result<()> {
-    /// let file = std::fs::File::create("object")?;
-    /// let bytes = object.receive_file(&file).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn receive_file(&mut self, mut file: &File) -> io::Result<u64> {
-        let before = self.driver.connection.moved();
-        if self.packet.size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
-            while self.driver.run(Want::ReceiveFile(file)).await? > 0 {}
-        }
-        let mut buffer = match copy_buffer() {
-            Ok(buffer) => buffer,
-            Err(error) => return Err(self.driver.abort(SINK_FAILED, Some(error))),
-        };
-        loop {
-            let n = self.read(&mut buffer).await?;
-            if n == 0 {
-                return Ok(self.driver.connection.moved() - before);
-            }
-            if let Err(error) = file.write_all(&buffer[..n]) {
-                return Err(self.driver.abort(SINK_FAILED, Some(error)));
-            }
-        }
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.driver.transport.peer_addr()
     }
 
     /// Stores the object in a file of this name, and gives the sender its receipt.
     ///
     /// The object goes to a temporary file beside the target, which is synced and renamed when it is
-    /// complete. So many connections can store to one name at once: a reader of the name finds one whole
-    /// object, and each sender has a receipt only for an object that had the name.
+    /// complete. Several connections can store to one name at the same time: a reader of that name finds one
+    /// complete object, and a sender has a receipt only for an object that had the name. The file is created,
+    /// synced and renamed on a thread for blocking calls.
     ///
-    /// The file system is used through [`blocking`](https://docs.rs/blocking), but for the writes
-    /// themselves. Where this future is dropped, the connection can only fail, and the target is as
-    /// before, unless the object was complete.
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted. The target is as before, unless the object
+    /// was complete.
     ///
     /// # Errors
-    /// Returns an [`Error::Transfer`](crate::Error::Transfer), with the error of the file system if
-    /// that is what failed. The target is then as before.
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file system. The
+    /// target is then as before.
     ///
     /// ```no_run
-    /// use dataserver_smol::{Client, Key, StartPacket};
+    /// use dataserver_smol::{Client, Key};
     ///
-    /// # async fn example() -> std::io::Result<()> {
-    /// let report = StartPacket::get(Key::from_name("report"));
-    /// let receipt = Client::new("127.0.0.1:8089").get(report).await?.receive_to("report").await?;
+    /// # async fn example() -> Result<(), dataserver_smol::Error> {
+    /// let client = Client::new("127.0.0.1:8089")?;
+    /// let receipt = client.get(Key::from_name("report")).await?.receive_to("report.csv").await?;
+    /// println!("{} bytes", receipt.bytes);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn receive_to(&mut self, path: impl AsRef<Path>) -> io::Result<Receipt> {
+    pub async fn receive_to(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
         let path = path.as_ref().to_owned();
         let file = unblock(move || NewFile::create(path)).await;
-        let file = file.map_err(|error| self.driver.abort(SINK_FAILED, Some(error)))?;
+        let file = file.map_err(|error| self.sink_failed(error))?;
         self.receive_file(file.file()).await?;
         let stored = unblock(move || file.commit()).await;
-        stored.map_err(|error| self.driver.abort(SINK_FAILED, Some(error)))?;
+        stored.map_err(|error| self.sink_failed(error))?;
         self.commit().await
     }
 
-    /// Says that the object is stored, for good: gives the sender its receipt.
+    /// Receives what is left of the object into an open file, at its cursor, and returns how many bytes
+    /// that was. [`commit`](Self::commit) follows when the file is durable.
     ///
-    /// Where this future is dropped, the receipt may have left or not.
+    /// The file is written on this thread, which is usually a copy into the page cache. If that may take
+    /// long, read the object and write it through [`blocking`](https://docs.rs/blocking).
+    ///
+    /// # Cancel safety
+    /// If this future is dropped, all bytes that have moved are in the file, and the object goes on from
+    /// there.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer): also where the object was not read to its
-    /// end. If it is the connection that failed here, the sender may not know that the object was
-    /// stored.
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file.
     ///
     /// ```no_run
-    /// # async fn handler(object: &mut dataserver_smol::Receiver) -> std::io::Result<()> {
+    /// # use dataserver_smol::{Error, ObjectReader, Receipt};
+    /// # async fn handler(mut object: ObjectReader) -> Result<Receipt, Box<dyn std::error::Error>> {
+    /// let file = std::fs::File::create("object")?;
+    /// object.receive_file(&file).await?;
+    /// file.sync_all()?;
+    /// Ok(object.commit().await?)
+    /// # }
+    /// ```
+    pub async fn receive_file(&mut self, mut file: &File) -> Result<u64, Error> {
+        let before = self.driver.exchange.connection.moved();
+        if self.declared_size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
+            while self.driver.run(Goal::ReceiveFile(file)).await? > 0 {}
+        }
+        let mut buffer = copy_buffer().map_err(|error| self.sink_failed(error))?;
+        loop {
+            match self.driver.run(Goal::Receive(&mut buffer)).await? {
+                0 => return Ok(self.driver.exchange.connection.moved() - before),
+                n => file.write_all(&buffer[..n]).map_err(|error| self.sink_failed(error))?,
+            }
+        }
+    }
+
+    /// Reports that the object is durable: gives the sender its receipt.
+    ///
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted, and the receipt may have left or not.
+    ///
+    /// # Errors
+    /// Returns an [`Error::Transfer`] if the connection fails, or if the object was not read to its end.
+    /// If the connection fails here, the sender may not know that the object was stored.
+    ///
+    /// ```no_run
+    /// # use dataserver_smol::{Error, ObjectReader};
+    /// # async fn handler(object: ObjectReader) -> Result<(), Error> {
     /// let receipt = object.commit().await?;
     /// println!("{receipt}");
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn commit(&mut self) -> io::Result<Receipt> {
-        self.driver.finish(self.packet).await
+    pub async fn commit(mut self) -> Result<Receipt, Error> {
+        self.driver.finish().await
+    }
+
+    fn sink_failed(&mut self, error: io::Error) -> Error {
+        self.driver.abort(SINK_FAILED, Some(error.into()))
     }
 }
 
-impl AsyncRead for Receiver {
+impl AsyncRead for ObjectReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -212,239 +219,301 @@ impl AsyncRead for Receiver {
         if buffer.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.driver.poll_run(cx, &mut Want::Receive(buffer))
+        self.driver.poll_run(cx, &mut Goal::Receive(buffer)).map_err(Into::into)
+    }
+}
+
+impl fmt::Debug for ObjectReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug(&self.driver, "ObjectReader", f)
     }
 }
 
 /// An object that leaves: in the handler of a get, and from [`Client::put`](crate::Client::put).
 ///
-/// Send all of it at once with [`send`](Self::send), [`send_file`](Self::send_file) or
-/// [`send_reader`](Self::send_reader), which wait for the receipt. Or write it piece by piece, and
-/// then ask for the receipt with [`finish`](Self::finish). A handler may leave that to the server.
-/// Dropping it before that resets the connection, and so does dropping a future of
-/// [`send`](Self::send), [`send_file`](Self::send_file) or [`send_reader`](Self::send_reader) before all
-/// has been sent: a part never passes for the whole object.
+/// Send the whole object with [`send`](Self::send), [`send_path`](Self::send_path),
+/// [`send_file`](Self::send_file) or [`send_reader`](Self::send_reader), which wait for the receipt. Or
+/// write it piece by piece, and then ask for the receipt with [`finish`](Self::finish). An object that is
+/// written piece by piece has an unknown size, unless the [`Request`] declares one.
+///
+/// Dropping the writer before that aborts the connection. Dropping the future of a write loses nothing:
+/// what was written was sent.
 ///
 /// ```no_run
-/// use dataserver_smol::{Client, Key, StartPacket};
+/// use dataserver_smol::{Client, Key};
 /// use futures_lite::AsyncWriteExt;
 ///
-/// # async fn example() -> std::io::Result<()> {
-/// let packet = StartPacket::put(Key::from_name("start"));
-/// let mut object = Client::new("127.0.0.1:8089").put(packet).await?;
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut object = Client::new("127.0.0.1:8089")?.put(Key::from_name("report")).await?;
 /// object.write_all(b"hello, ").await?;
 /// object.write_all(b"world").await?;
 /// assert_eq!(object.finish().await?.bytes, 12);
 /// # Ok(())
 /// # }
 /// ```
-pub struct Sender {
-    pub(crate) packet: StartPacket,
-    pub(crate) driver: Box<Driver>,
+#[must_use = "dropping it aborts the connection"]
+pub struct ObjectWriter {
+    pub(crate) driver: Lent<Box<Driver>>,
 }
 
-impl Sender {
-    /// Begins a put over a stream that is connected already. The start packet leaves with the first
-    /// bytes of the object; [`flush`](AsyncWriteExt::flush) sends it ahead of a first write that
-    /// takes long.
-    ///
-    /// # Errors
-    /// An [`Error::Direction`](crate::Error::Direction).
+impl ObjectWriter {
+    /// Begins a put over a transport that is connected already. The start packet leaves with the first
+    /// bytes of the object; [`flush`](futures_lite::AsyncWriteExt::flush) sends it earlier.
     ///
     /// ```
     /// use std::os::unix::net::UnixStream;
-    /// use dataserver_smol::{Config, Handlers, Key, Sender, Socket, StartPacket};
-    /// use futures_lite::{future, io};
+    /// use dataserver_smol::{Config, Error, Handlers, Key, ObjectWriter, Socket};
+    /// use futures_lite::future;
     ///
-    /// const PACKET: StartPacket = StartPacket::put(Key::from_name("start"));
+    /// const REPORT: Key = Key::from_name("report");
     ///
+    /// # let path = std::env::temp_dir().join(format!("dataserver-open-{}", std::process::id()));
+    /// # let target = path.clone();
     /// let (client, server) = UnixStream::pair()?;
-    /// let serve = async {
-    ///     let handlers = Handlers::new();
-    ///     handlers.on_put(PACKET, |object| Box::pin(io::copy(object, io::sink())))?;
-    ///     handlers.serve(Socket::try_from(server)?, &Config::default()).await
-    /// };
-    /// let put = async {
-    ///     let mut object = Sender::open(Socket::try_from(client)?, PACKET, &Config::default())?;
-    ///     object.send(b"hello").await
-    /// };
-    /// let (served, put) = future::block_on(future::zip(serve, put));
-    /// assert_eq!((served?.bytes, put?.bytes), (5, 5));
+    /// let handlers = Handlers::new();
+    /// handlers.on_put(REPORT, move |object| object.receive_to(target.clone()))?;
+    /// let config = Config::default();
+    /// let serve = handlers.serve(Socket::from_unix(server)?, &config);
+    /// let object = ObjectWriter::open(Socket::from_unix(client)?, REPORT, &config);
+    /// let (served, put) = future::block_on(future::try_zip(serve, object.send(b"hello")))?;
+    /// assert_eq!((served.bytes, put.bytes), (5, 5));
+    /// # std::fs::remove_file(path)?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn open(
-        stream: impl Stream + Send + 'static,
-        packet: StartPacket,
+        transport: impl Transport + Send + 'static,
+        request: impl Into<Request>,
         config: &Config,
-    ) -> io::Result<Self> {
-        Ok(Self { packet, driver: Driver::client(stream, packet, Direction::Put, config)? })
+    ) -> Self {
+        let driver = Driver::client(transport, Direction::Put, request.into(), config);
+        Self { driver: Lent::owned(driver) }
     }
 
-    /// The start packet of this connection.
+    /// The size that is declared in the start packet, or will be.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_smol::Sender) {
-    /// println!("declared: {}", object.packet().size());
+    /// # fn handler(object: &dataserver_smol::ObjectWriter) {
+    /// println!("declared: {}", object.declared_size());
     /// # }
     /// ```
-    pub fn packet(&self) -> StartPacket {
-        self.packet
+    pub fn declared_size(&self) -> ObjectSize {
+        self.driver.exchange.declared_size()
     }
 
-    /// The address of the receiver, where it has one.
+    /// The address of the receiver, if it has one.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_smol::Sender) {
-    /// println!("to {:?}", object.peer());
+    /// # fn handler(object: &dataserver_smol::ObjectWriter) {
+    /// println!("to {:?}", object.peer_addr());
     /// # }
     /// ```
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.driver.stream.peer()
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.driver.transport.peer_addr()
     }
 
-    /// Sends these bytes, which are all (the rest) of the object, and waits for the receipt.
+    /// Sends these bytes, which are all (the rest) of the object, and waits for the receipt. They may be
+    /// borrowed or owned.
     ///
-    /// If this future is dropped before all have been sent, the connection is aborted.
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer).
+    /// Returns an [`Error::Transfer`] if the connection fails.
     ///
     /// ```no_run
-    /// # async fn handler(object: &mut dataserver_smol::Sender) -> std::io::Result<()> {
-    /// object.send(b"hello, world").await?;
-    /// # Ok(())
+    /// # use dataserver_smol::{Error, ObjectWriter, Receipt};
+    /// # async fn handler(object: ObjectWriter) -> Result<Receipt, Error> {
+    /// object.send(b"hello, world").await
     /// # }
     /// ```
-    pub async fn send(&mut self, mut bytes: &[u8]) -> io::Result<Receipt> {
-        let rest = Rest(self);
-        while !bytes.is_empty() {
-            match rest.0.driver.run(Want::SendLast(bytes)).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()), // it is over already
-                n => bytes = &bytes[n..],
-            }
-        }
-        rest.mark_sent();
+    pub async fn send(mut self, bytes: impl AsRef<[u8]>) -> Result<Receipt, Error> {
+        let bytes = bytes.as_ref();
+        self.driver.exchange.declare_known_size(bytes.len() as u64);
+        self.send_last(bytes).await?;
         self.finish().await
     }
 
-    /// Sends a file from its cursor to its end, and waits for the receipt. A regular file: reading
-    /// one does not wait. For anything else there is [`send_reader`](Self::send_reader).
+    /// Sends a regular file, and waits for the receipt. The file is opened on a thread for blocking calls.
     ///
-    /// The file is read on this thread: mostly that is from the page cache. Where it may take long,
-    /// use [`send_reader`](Self::send_reader) with [`blocking`](https://docs.rs/blocking).
-    ///
-    /// If this future is dropped before all has been sent, the connection is aborted.
-    ///
-    /// It must not change meanwhile: the system may send pages of it as they are when they leave, and
-    /// not as they were when they were counted (sendfile(2)). One that has shrunk or grown fails
-    /// against a declared size.
-    ///
-    /// A peer that is gone raises SIGPIPE here: sendfile(2) knows no other way. Rust's runtime has a
-    /// program ignore it; one that has changed that, or has no such runtime, must see to it.
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file.
     ///
     /// ```no_run
-    /// # async fn handler(object: &mut dataserver_smol::Sender) -> std::io::Result<()> {
-    /// object.send_file(&std::fs::File::open("object")?).await?;
+    /// use dataserver_smol::{Client, Key};
+    ///
+    /// # async fn example() -> Result<(), dataserver_smol::Error> {
+    /// let client = Client::new("127.0.0.1:8089")?;
+    /// let receipt = client.put(Key::from_name("report")).await?.send_path("report.csv").await?;
+    /// println!("{} bytes were stored by the server", receipt.bytes);
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn send_file(&mut self, mut file: &File) -> io::Result<Receipt> {
+    pub async fn send_path(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
+        let path = path.as_ref().to_owned();
+        match unblock(move || open_regular(&path)).await {
+            Ok(file) => self.send_file(&file).await,
+            Err(error) => Err(self.source_failed(error)),
+        }
+    }
+
+    /// Sends an open file from its cursor to its end, and waits for the receipt. The size of a regular
+    /// file is declared. For pipes and devices there is [`send_reader`](Self::send_reader).
+    ///
+    /// The file is read on this thread, which is usually a copy from the page cache. If that may take
+    /// long, use [`send_reader`](Self::send_reader) with [`blocking`](https://docs.rs/blocking).
+    ///
+    /// The file must not change meanwhile: the system may send its pages as they are when they leave, not
+    /// as they were when they were counted (sendfile(2)). A file that shrinks or grows fails against its
+    /// declared size.
+    ///
+    /// A peer that is gone raises SIGPIPE in sendfile(2). Rust's runtime ignores it; a program that has
+    /// changed that must ignore it itself.
+    ///
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted.
+    ///
+    /// # Errors
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file.
+    ///
+    /// ```no_run
+    /// # use dataserver_smol::{ObjectWriter, Receipt};
+    /// # async fn handler(object: ObjectWriter) -> Result<Receipt, Box<dyn std::error::Error>> {
+    /// Ok(object.send_file(&std::fs::File::open("object")?).await?)
+    /// # }
+    /// ```
+    pub async fn send_file(mut self, mut file: &File) -> Result<Receipt, Error> {
+        if let Some(len) = regular_len(file) {
+            self.driver.exchange.declare_known_size(len);
+        }
         let mut first = Vec::with_capacity(FIRST_BYTES);
         match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
             Ok(FIRST_BYTES) => {}
-            Ok(_) => return self.send(&first).await,
-            Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
+            Ok(_) => {
+                self.send_last(&first).await?;
+                return self.finish().await;
+            }
+            Err(error) => return Err(self.source_failed(error)),
         }
-        let mut rest = Rest(self);
-        rest.0.write_all(&first).await?;
-        drop(first); // nobody holds a buffer for what follows
-        while rest.0.driver.run(Want::SendFile(file)).await? > 0 {}
-        let mut buffer = copy_buffer().map_err(|error| rest.source_failed(error))?;
+        let rest = AbortOnDrop(&mut self);
+        rest.0.send_all(&first).await?;
+        drop(first); // no buffer is held for what follows
+        while rest.0.driver.run(Goal::SendFile(file)).await? > 0 {}
+        let mut buffer = copy_buffer().map_err(|error| rest.0.source_failed(error))?;
         loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => rest.0.write_all(&buffer[..n]).await?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(rest.source_failed(error)),
+            match rest.0.read_of(file.read(&mut buffer))? {
+                Some(0) => break,
+                Some(n) => rest.0.send_all(&buffer[..n]).await?,
+                None => {}
             }
         }
-        rest.mark_sent();
+        mem::forget(rest);
         self.finish().await
     }
 
-    /// Sends all that a reader has, and waits for the receipt. It may be slow: the start packet goes
-    /// ahead, and only the peer has to be in time.
+    /// Sends all bytes of a reader, and waits for the receipt. The reader may be slow: the start packet
+    /// is sent first, and the peer's idle timeout applies between one byte and the next.
     ///
-    /// If this future is dropped before all has been sent, the connection is aborted.
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer), with what the reader said where that failed.
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the reader.
     ///
     /// ```no_run
-    /// # async fn handler(object: &mut dataserver_smol::Sender) -> std::io::Result<()> {
-    /// object.send_reader(futures_lite::io::repeat(7)).await?; // until the peer has enough
-    /// # Ok(())
+    /// # use dataserver_smol::{Error, ObjectWriter, Receipt};
+    /// # async fn handler(object: ObjectWriter) -> Result<Receipt, Error> {
+    /// object.send_reader(futures_lite::io::repeat(7)).await // until the peer has enough
     /// # }
     /// ```
-    pub async fn send_reader(&mut self, mut reader: impl AsyncRead + Unpin) -> io::Result<Receipt> {
-        let mut rest = Rest(self);
-        rest.0.flush().await?;
-        let mut buffer = copy_buffer().map_err(|error| rest.source_failed(error))?;
+    pub async fn send_reader(
+        mut self,
+        mut reader: impl AsyncRead + Unpin,
+    ) -> Result<Receipt, Error> {
+        let rest = AbortOnDrop(&mut self);
+        rest.0.driver.run(Goal::Start).await?;
+        let mut buffer = copy_buffer().map_err(|error| rest.0.source_failed(error))?;
         loop {
-            match reader.read(&mut buffer).await {
-                Ok(0) => break,
-                Ok(n) => rest.0.write_all(&buffer[..n]).await?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(rest.source_failed(error)),
+            match rest.0.read_of(reader.read(&mut buffer).await)? {
+                Some(0) => break,
+                Some(n) => rest.0.send_all(&buffer[..n]).await?,
+                None => {}
             }
         }
-        rest.mark_sent();
+        mem::forget(rest);
         self.finish().await
     }
 
     /// Ends the object, and waits for the receipt.
     ///
-    /// Where this future is dropped, it can be asked for again.
+    /// # Cancel safety
+    /// If this future is dropped, the connection is aborted, and the receiver may have committed or not.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer).
+    /// Returns an [`Error::Transfer`] if the connection fails.
     ///
     /// ```no_run
-    /// # async fn handler(object: &mut dataserver_smol::Sender) -> std::io::Result<()> {
+    /// # use dataserver_smol::{Error, ObjectWriter};
+    /// # async fn handler(object: ObjectWriter) -> Result<(), Error> {
     /// let receipt = object.finish().await?;
     /// println!("{receipt}");
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn finish(&mut self) -> io::Result<Receipt> {
-        self.driver.finish(self.packet).await
+    pub async fn finish(mut self) -> Result<Receipt, Error> {
+        self.driver.finish().await
+    }
+
+    async fn send_last(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        let rest = AbortOnDrop(self);
+        while !bytes.is_empty() {
+            match rest.0.driver.run(Goal::SendLast(bytes)).await? {
+                0 => break, // it is over: `finish` reports it
+                n => bytes = &bytes[n..],
+            }
+        }
+        mem::forget(rest);
+        Ok(())
+    }
+
+    async fn send_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            match self.driver.run(Goal::Send(bytes)).await? {
+                0 => return Err(self.driver.abort("the object has ended already", None)),
+                n => bytes = &bytes[n..],
+            }
+        }
+        Ok(())
+    }
+
+    /// How many bytes a source has given; `None` if it was interrupted. If it failed, the connection is
+    /// aborted.
+    fn read_of(&mut self, read: io::Result<usize>) -> Result<Option<usize>, Error> {
+        match read {
+            Ok(n) => Ok(Some(n)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(self.source_failed(error)),
+        }
+    }
+
+    fn source_failed(&mut self, error: io::Error) -> Error {
+        self.driver.abort(SOURCE_FAILED, Some(error.into()))
     }
 }
 
-/// The rest of an object, while it is sent. If that fails, panics or is cancelled in the middle, the
-/// connection is aborted: the part that was sent must not pass for the whole.
-struct Rest<'a>(&'a mut Sender);
+/// Guards the rest of an object while it is sent. If that fails, panics or is cancelled in the middle, the
+/// connection is aborted: a part must not pass for the whole.
+struct AbortOnDrop<'a>(&'a mut ObjectWriter);
 
-impl Rest<'_> {
-    fn mark_sent(self) {
-        mem::forget(self);
-    }
-
-    fn source_failed(&mut self, error: io::Error) -> io::Error {
-        self.0.driver.abort(SOURCE_FAILED, Some(error))
-    }
-}
-
-impl Drop for Rest<'_> {
+impl Drop for AbortOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.driver.give_up(SEND_GIVEN_UP);
+        self.0.driver.exchange.abort(SEND_GIVEN_UP, None);
     }
 }
 
-impl AsyncWrite for Sender {
+impl AsyncWrite for ObjectWriter {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -453,17 +522,32 @@ impl AsyncWrite for Sender {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.driver.poll_run(cx, &mut Want::Send(bytes))
+        self.driver.poll_run(cx, &mut Goal::Send(bytes)).map_err(Into::into)
     }
 
-    /// Sends the start packet, if it has not left with anything yet. Nothing else is held back.
+    /// Sends the start packet, if it has not left yet. Nothing else is held back. A `send` that follows can no
+    /// longer declare the size of its object: give it to the request.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.driver.poll_run(cx, &mut Want::Start).map_ok(drop)
+        self.driver.poll_run(cx, &mut Goal::Start).map_ok(drop).map_err(Into::into)
     }
 
-    /// Ends the object, and waits for the receipt, which [`finish`](Sender::finish) then has.
+    /// Ends the object, and waits for the receipt, which [`finish`](ObjectWriter::finish) then returns.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.driver.poll_run(cx, &mut Want::End))?;
-        Poll::Ready(self.driver.stream.disarm())
+        ready!(self.driver.poll_finish(cx))?;
+        Poll::Ready(Ok(()))
     }
+}
+
+impl fmt::Debug for ObjectWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug(&self.driver, "ObjectWriter", f)
+    }
+}
+
+fn debug(driver: &Driver, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_struct(name)
+        .field("peer", &driver.transport.peer_addr())
+        .field("packet", &driver.exchange.connection.packet())
+        .field("moved", &driver.exchange.connection.moved())
+        .finish_non_exhaustive()
 }

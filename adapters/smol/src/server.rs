@@ -1,225 +1,245 @@
-//! The server: accepts, and gives each connection to an executor.
+//! The server: accepts connections, and gives each one to an executor.
 
+use std::fmt;
+use std::future::Future;
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use async_channel::{Receiver as Inbox, Sender as Outbox};
+use async_channel::{Receiver, Sender};
 use async_io::{Async, Timer};
 use async_lock::{Semaphore, SemaphoreGuardArc};
-use dataserver_adapter::tcp::{self, AcceptError, Backlog, Waits};
-use dataserver_adapter::{Error, Receipt};
-use dataserver_core::{Config, Entry, LocalError};
+use dataserver_common::tcp::{self, AcceptError, Backlog, BlockingMode};
+use dataserver_common::{Address, BoxError, Error, Receipt};
+use dataserver_core::{Config, Entry};
 use futures_lite::{FutureExt, future};
 
 use crate::handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared};
-use crate::object::{Receiver, Sender};
-use crate::stream::{Socket, Stream};
+use crate::object::{ObjectReader, ObjectWriter};
+use crate::socket::Socket;
+use crate::transport::Transport;
 
 /// How many connections are served at once, unless [`Server::max_connections`] says otherwise.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
-/// How long to leave the listener alone when the system has no descriptor for another connection.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait when the system has no descriptor for another connection.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-type Report = dyn Fn(io::Result<Receipt>) + Send + Sync;
+type OnComplete = dyn Fn(Result<Receipt, Error>) + Send + Sync;
 
-/// A TCP server. [`run`](Self::run) accepts until a [`StopHandle`] ends it, and hands each
-/// connection to an executor, whichever that is.
+/// A TCP server. [`run`](Self::run) accepts connections until a [`ShutdownHandle`] ends it, and hands each
+/// one to an executor.
 ///
 /// ```
-/// use dataserver_smol::{Client, Key, Server, StartPacket};
-/// use futures_lite::{future, io};
 /// use std::time::Duration;
+/// use dataserver_smol::{Client, Key, Server};
+/// use futures_lite::future;
 ///
-/// let packet = StartPacket::put(Key::from_name("start"));
+/// const GREETING: Key = Key::from_name("greeting");
+///
 /// let server = Server::bind("127.0.0.1:0")?;
-/// server.on_put(packet, |object| Box::pin(io::copy(object, io::sink())))?;
+/// server.on_get(GREETING, |object| object.send(b"hello, world"))?;
 ///
-/// let (address, stop) = (server.local_addr()?, server.stop_handle());
+/// let (address, shutdown) = (server.local_addr(), server.shutdown_handle());
 /// let executor = smol::Executor::new();
 /// let run = server.run(|connection| executor.spawn(connection).detach());
-/// let put = async {
-///     let receipt = Client::new(address).put(packet).await?.send(b"hello, world").await?;
+/// # let path = std::env::temp_dir().join(format!("dataserver-greeted-{}", std::process::id()));
+/// let get = async {
+///     let receipt = Client::new(address)?.get(GREETING).await?.receive_to(&path).await?;
 ///     assert_eq!(receipt.bytes, 12);
-///     stop.stop(Duration::from_secs(5));
+///     shutdown.shutdown(Duration::from_secs(5));
 ///     Ok(())
 /// };
-/// smol::block_on(executor.run(future::try_zip(run, put)))?;
-/// # Ok::<(), io::Error>(())
+/// smol::block_on(executor.run(future::try_zip(run, get)))?;
+/// # std::fs::remove_file(&path).unwrap();
+/// # Ok::<(), dataserver_smol::Error>(())
 /// ```
 pub struct Server<K: Kind = Shared> {
     listener: Arc<Async<TcpListener>>,
+    address: SocketAddr,
     backlog: Backlog,
     handlers: Handlers<K>,
     settings: Settings,
-    stop: (Outbox<Grace>, Inbox<Grace>),
+    shutdown: (Sender<Duration>, Receiver<Duration>),
 }
 
 /// What all connections share, beside the handlers.
 struct Settings {
     config: Config,
     max_connections: NonZeroUsize,
-    report: Option<Box<Report>>,
+    on_complete: Option<Box<OnComplete>>,
 }
 
-/// How long running transfers may go on once the server is to stop.
-type Grace = Duration;
-
-/// Nothing is ever sent through it: it is the end of the channel that tells.
+/// Never sent: a channel of it tells by its end.
 enum Never {}
 
 impl Server {
-    /// Listens at this address. Port 0 lets the system choose one: see
-    /// [`local_addr`](Self::local_addr). A name is looked up on this thread.
+    /// Listens at this address: `host:port`, `(host, port)`, or a socket address. With port 0 the system
+    /// chooses one: see [`local_addr`](Self::local_addr). A name is looked up on this thread.
     ///
     /// # Errors
-    /// What the system says, such as that the address is in use.
+    /// Returns [`Error::Address`] if the text is not an address, and [`Error::Listen`] if the system
+    /// cannot listen there, for example because the address is in use.
     ///
     /// ```
     /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?;
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        Self::from_listener(TcpListener::bind(address)?)
+    pub fn bind<A>(address: A) -> Result<Self, Error>
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        let address = address.try_into()?;
+        let bound = address.resolve().and_then(|addresses| TcpListener::bind(&addresses[..]));
+        bound.map_err(Error::listen).and_then(Self::from_listener)
     }
 
-    /// Serves a listener that is there already, and is the server's from now on: its options change,
-    /// and stopping the server shuts it down, also for others that may hold it.
+    /// Serves an existing listener, which belongs to the server from now on: its options change, and
+    /// shutting the server down also shuts it down for other holders of the socket.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns [`Error::Listen`] if the options of the listener cannot be set.
     ///
     /// ```
-    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     /// let server = dataserver_smol::Server::from_listener(listener)?;
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub fn from_listener(listener: TcpListener) -> io::Result<Self> {
-        Self::with_handlers(listener, Handlers::new())
+    pub fn from_listener(listener: TcpListener) -> Result<Self, Error> {
+        let settings = Settings {
+            config: Config::default(),
+            max_connections: MAX_CONNECTIONS,
+            on_complete: None,
+        };
+        let prepare = || {
+            let backlog = Backlog::of(&listener)?;
+            let address = listener.local_addr()?;
+            Ok((Arc::new(Async::new(listener)?), address, backlog))
+        };
+        let (listener, address, backlog) = prepare().map_err(Error::listen)?;
+        let shutdown = async_channel::unbounded();
+        Ok(Self { listener, address, backlog, handlers: Handlers::new(), settings, shutdown })
     }
 
     /// [`Handlers::on_put`].
     ///
     /// # Errors
-    /// As there.
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
     ///
     /// ```
-    /// use dataserver_smol::{Key, Server, StartPacket};
-    /// use futures_lite::io;
+    /// use dataserver_smol::{Key, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?;
-    /// server.on_put(StartPacket::put(Key::from_name("start")), |object| {
-    ///     Box::pin(io::copy(object, io::sink()))
-    /// })?;
-    /// # Ok::<(), io::Error>(())
+    /// server.on_put(Key::from_name("report"), |object| object.receive_to("report.csv"))?;
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub fn on_put<T: 'static>(
+    pub fn on_put<F, E>(
         &self,
         entry: impl Into<Entry>,
-        handler: impl for<'a> Fn(&'a mut Receiver) -> BoxFuture<'a, io::Result<T>>
-        + Send
-        + Sync
-        + 'static,
-    ) -> Result<(), Error> {
+        handler: impl Fn(ObjectReader) -> F + Send + Sync + 'static,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<Receipt, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
         self.handlers.on_put(entry, handler)
     }
 
     /// [`Handlers::on_get`].
     ///
     /// # Errors
-    /// As there.
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
     ///
     /// ```
-    /// use dataserver_smol::{Key, Server, StartPacket};
+    /// use dataserver_smol::{Key, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?;
-    /// let packet = StartPacket::get(Key::from_name("start"));
-    /// server.on_get(packet, |object| Box::pin(object.send(b"hello, world")))?;
-    /// # Ok::<(), std::io::Error>(())
+    /// server.on_get(Key::from_name("report"), |object| object.send_path("report.csv"))?;
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub fn on_get<T: 'static>(
+    pub fn on_get<F, E>(
         &self,
         entry: impl Into<Entry>,
-        handler: impl for<'a> Fn(&'a mut Sender) -> BoxFuture<'a, io::Result<T>> + Send + Sync + 'static,
-    ) -> Result<(), Error> {
+        handler: impl Fn(ObjectWriter) -> F + Send + Sync + 'static,
+    ) -> Result<(), Error>
+    where
+        F: Future<Output = Result<Receipt, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
         self.handlers.on_get(entry, handler)
     }
 
-    /// Serves until it is stopped, and is ready when all its connections have ended. `spawn` runs
-    /// each connection, as a task of its own on any executor.
+    /// Serves until the server is shut down, and is ready when all its connections have ended. `spawn` runs
+    /// each connection as a task of its own, on any executor. Detach the task, or keep it: if it is dropped, its
+    /// connection is reset, and [`on_complete`](Self::on_complete) is not called.
     ///
-    /// Where this future is dropped, the server stops accepting, and resets the connections it has.
+    /// # Cancel safety
+    /// If this future is dropped, the server stops accepting, and resets its connections.
     ///
     /// # Errors
-    /// An [`Error::Listen`], if that is why it ended.
+    /// Returns [`Error::Listen`] if the listener fails.
     ///
     /// ```no_run
     /// let server = dataserver_smol::Server::bind("127.0.0.1:8089")?;
     /// smol::block_on(server.run(|connection| smol::spawn(connection).detach()))?;
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub async fn run(self, spawn: impl Fn(BoxFuture<'static, ()>)) -> io::Result<()> {
+    pub async fn run(self, spawn: impl Fn(BoxFuture<'static, ()>)) -> Result<(), Error> {
         self.accept_all(|accepted| spawn(Box::pin(accepted.serve()))).await
     }
 }
 
 impl Server<Local> {
-    /// [`Server::run`] for handlers that stay on this thread.
+    /// [`Server::run`], for handlers that stay on this thread.
     ///
     /// # Errors
-    /// As there.
+    /// Returns [`Error::Listen`] if the listener fails.
     ///
     /// ```no_run
     /// use dataserver_smol::{Handlers, Server};
     ///
-    /// let listener = std::net::TcpListener::bind("127.0.0.1:8089")?;
-    /// let server = Server::with_handlers(listener, Handlers::local())?;
+    /// let server = Server::bind("127.0.0.1:8089")?.handlers(Handlers::local());
     /// let executor = smol::LocalExecutor::new();
     /// let run = server.run(|connection| executor.spawn(connection).detach());
     /// smol::block_on(executor.run(run))?;
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub async fn run(self, spawn: impl Fn(LocalBoxFuture<'static, ()>)) -> io::Result<()> {
+    pub async fn run(self, spawn: impl Fn(LocalBoxFuture<'static, ()>)) -> Result<(), Error> {
         self.accept_all(|accepted| spawn(Box::pin(accepted.serve()))).await
     }
 }
 
 impl<K: Kind> Server<K> {
-    /// Serves a listener from a table that is there already, such as one of
-    /// [local](Handlers::local) handlers.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Serves from these handlers instead of its own, which are dropped with what was registered for them.
+    /// Other servers may share them, and they may be [local](Handlers::local). Handlers are removed through
+    /// [`Handlers`].
     ///
     /// ```
     /// use dataserver_smol::{Handlers, Server};
     ///
-    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    /// let server = Server::with_handlers(listener, Handlers::local())?;
-    /// # Ok::<(), std::io::Error>(())
+    /// let server = Server::bind("127.0.0.1:0")?.handlers(Handlers::local());
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub fn with_handlers(listener: TcpListener, handlers: Handlers<K>) -> io::Result<Self> {
-        let backlog = Backlog::of(&listener)?;
-        let settings =
-            Settings { config: Config::default(), max_connections: MAX_CONNECTIONS, report: None };
-        let listener = Arc::new(Async::new(listener)?);
-        Ok(Self { listener, backlog, handlers, settings, stop: async_channel::unbounded() })
+    #[must_use]
+    pub fn handlers<L: Kind>(self, handlers: Handlers<L>) -> Server<L> {
+        let Self { listener, address, backlog, settings, shutdown, .. } = self;
+        Server { listener, address, backlog, handlers, settings, shutdown }
     }
 
-    /// Other chunks, limits and timeouts than the default.
+    /// Sets the chunk, the size limit and the timeouts.
     ///
     /// ```
     /// use dataserver_smol::{Config, Server};
     ///
-    /// let config = Config { limit: 1 << 30, ..Config::default() }; // puts of at most 1 GiB
+    /// let config = Config::default().max_object_size(1 << 30); // puts of at most 1 GiB
     /// let server = Server::bind("127.0.0.1:0")?.config(config);
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
@@ -227,16 +247,17 @@ impl<K: Kind> Server<K> {
         self
     }
 
-    /// How many connections are served at once. Further clients wait, unaccepted. Default 16,384.
+    /// Sets how many connections are served at once. Further clients wait in the accept queue. Default
+    /// 16,384.
     ///
-    /// Whoever connects and says nothing has a place until the start timeout. Where more such peers may
-    /// come than there are places, they keep the others out. Each takes a descriptor, of which the
-    /// system may have to grant more than it does (`RLIMIT_NOFILE`).
+    /// A client that connects and sends nothing uses one of them until the start timeout. If more such
+    /// clients may come than there are connections, they keep others out. Each connection needs a
+    /// descriptor, of which the system may have to allow more (`RLIMIT_NOFILE`).
     ///
     /// ```
     /// let few = std::num::NonZeroUsize::new(16).unwrap();
     /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?.max_connections(few);
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
     #[must_use]
     pub fn max_connections(mut self, max_connections: NonZeroUsize) -> Self {
@@ -244,113 +265,104 @@ impl<K: Kind> Server<K> {
         self
     }
 
-    /// Tells how each connection ended, from the task that served it: for a log. Like all code on an
+    /// Calls this for each connection that has ended, on the task that served it. Like all code on an
     /// executor, it must not block.
     ///
-    /// [`Error::Accept`] tells, once, that the system has no descriptor for the next connection.
+    /// [`Error::Accept`] tells once that the system has no descriptor for the next connection.
     ///
     /// ```
-    /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?.report(|outcome| match outcome {
+    /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?.on_complete(|outcome| match outcome {
     ///     Ok(receipt) => println!("{receipt}"),
     ///     Err(error) => eprintln!("{error}"),
     /// });
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
     #[must_use]
-    pub fn report(mut self, report: impl Fn(io::Result<Receipt>) + Send + Sync + 'static) -> Self {
-        self.settings.report = Some(Box::new(report));
+    pub fn on_complete(
+        mut self,
+        on_complete: impl Fn(Result<Receipt, Error>) + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.on_complete = Some(Box::new(on_complete));
         self
     }
 
-    /// The table that this server serves from, to register and remove entries while it runs.
-    ///
-    /// ```
-    /// let handlers = dataserver_smol::Server::bind("127.0.0.1:0")?.handlers().clone();
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn handlers(&self) -> &Handlers<K> {
-        &self.handlers
-    }
-
-    /// Where this server listens.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// The address at which this server listens.
     ///
     /// ```
     /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?;
-    /// assert_ne!(server.local_addr()?.port(), 0);
-    /// # Ok::<(), std::io::Error>(())
+    /// assert_ne!(server.local_addr().port(), 0);
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.get_ref().local_addr()
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
     }
 
-    /// What stops this server, from any thread.
+    /// A handle that shuts this server down from any thread.
     ///
     /// ```
     /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?;
-    /// server.stop_handle().stop(std::time::Duration::ZERO);
+    /// server.shutdown_handle().shutdown(std::time::Duration::ZERO);
     /// smol::block_on(server.run(|connection| smol::spawn(connection).detach()))?; // at once
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub fn stop_handle(&self) -> StopHandle {
-        StopHandle { stop: self.stop.0.clone(), listener: Arc::downgrade(&self.listener) }
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle {
+            shutdown: self.shutdown.0.clone(),
+            listener: Arc::downgrade(&self.listener),
+        }
     }
 
-    /// Accepts until it is to stop, then waits for the connections, and at last resets them.
-    async fn accept_all(self, serve: impl Fn(Accepted<K>)) -> io::Result<()> {
-        let Self { listener, backlog, handlers, settings, stop: (_open, stops) } = self;
-        let stop = || async { Event::Stop(stops.recv().await.unwrap_or(Grace::MAX)) };
+    /// Accepts until the server is shut down, then waits for the connections, and at last resets them.
+    async fn accept_all(self, serve: impl Fn(Accepted<K>)) -> Result<(), Error> {
+        let Self { listener, backlog, handlers, settings, shutdown: (_open, shutdowns), .. } = self;
+        let shutdown =
+            || async { Event::Shutdown(shutdowns.recv().await.unwrap_or(Duration::MAX)) };
         let permits = Arc::new(Semaphore::new(settings.max_connections.get()));
         let (reset, resetting) = async_channel::bounded(1);
         let (alive, gone) = async_channel::bounded(1);
         let shared = Arc::new(Serving { handlers, settings, resetting });
 
-        let mut short = false; // of descriptors
+        let mut out_of_fds = false;
         let (grace, end) = loop {
-            let was_short = mem::take(&mut short);
+            let was_out_of_fds = mem::take(&mut out_of_fds);
             let accept = async {
-                if was_short {
-                    Timer::after(PAUSE).await;
+                if was_out_of_fds {
+                    Timer::after(RETRY_DELAY).await;
                 }
                 let permit = permits.acquire_arc().await;
                 let mut tries = 0;
                 let accept = |listener: &TcpListener| {
                     tries += 1;
-                    backlog.accept(listener, Waits::Never)
+                    backlog.accept(listener, BlockingMode::Never)
                 };
                 let accepted = listener.read_with(accept).await;
                 Event::Accept { accepted, waited: tries > 1, permit }
             };
-            match future::or(stop(), accept).await {
+            match future::or(shutdown(), accept).await {
                 Event::Accept { accepted: Ok((socket, peer)), waited, permit } => {
                     let socket = Socket::armed(socket, peer);
                     let (shared, alive) = (Arc::clone(&shared), alive.clone());
                     serve(Accepted { socket, shared, _alive: alive, _permit: permit });
                     if waited {
-                        // Nobody else came before it, nor is likely to have since: it goes first.
+                        // The accept queue was empty: the new connection should run first.
                         future::yield_now().await;
                     }
                 }
                 Event::Accept { accepted: Err(error), .. } => match AcceptError::from(&error) {
                     AcceptError::Next => {}
                     AcceptError::Later => {
-                        short = true;
-                        if !was_short {
-                            shared.report(Err(Error::Accept { source: Arc::new(error) }.into()));
+                        out_of_fds = true;
+                        if !was_out_of_fds {
+                            shared.report(Err(Error::Accept { source: Arc::new(error) }));
                         }
                     }
-                    AcceptError::Fatal => match stops.try_recv() {
-                        Ok(grace) => break (grace, Ok(())), // said since: that is why it failed
-                        Err(_) => {
-                            let error = Error::Listen { source: Arc::new(error) };
-                            break (Grace::MAX, Err(error.into()));
-                        }
+                    AcceptError::Fatal => match shutdowns.try_recv() {
+                        Ok(grace) => break (grace, Ok(())), // the shutdown is why it failed
+                        Err(_) => break (Duration::MAX, Err(Error::listen(error))),
                     },
                 },
-                Event::Stop(grace) => break (grace, Ok(())),
-                Event::TooLate | Event::AllGone => {}
+                Event::Shutdown(grace) => break (grace, Ok(())),
+                Event::Deadline | Event::AllGone => {}
             }
         };
 
@@ -361,14 +373,14 @@ impl<K: Kind> Server<K> {
                 _ = gone.recv().await;
                 Event::AllGone
             };
-            let too_late = async {
+            let at_deadline = async {
                 deadline.map_or_else(Timer::never, Timer::at).await;
-                Event::TooLate
+                Event::Deadline
             };
-            match future::or(all_gone, future::or(stop(), too_late)).await {
+            match future::or(all_gone, future::or(shutdown(), at_deadline)).await {
                 Event::AllGone => return end,
-                Event::Stop(grace) => deadline = Instant::now().checked_add(grace),
-                Event::TooLate => {
+                Event::Shutdown(grace) => deadline = Instant::now().checked_add(grace),
+                Event::Deadline => {
                     reset.close();
                     deadline = None;
                 }
@@ -378,15 +390,25 @@ impl<K: Kind> Server<K> {
     }
 }
 
+impl<K: Kind> fmt::Debug for Server<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("local_addr", &self.address)
+            .field("config", &self.settings.config)
+            .field("max_connections", &self.settings.max_connections)
+            .finish_non_exhaustive()
+    }
+}
+
 enum Event {
     Accept {
         accepted: io::Result<(OwnedFd, SocketAddr)>,
-        /// For the peer: none was there at the first try.
+        /// The accept queue was empty at the first try.
         waited: bool,
         permit: SemaphoreGuardArc,
     },
-    Stop(Grace),
-    TooLate,
+    Shutdown(Duration),
+    Deadline,
     AllGone,
 }
 
@@ -394,78 +416,77 @@ enum Event {
 struct Serving<K: Kind> {
     handlers: Handlers<K>,
     settings: Settings,
-    /// Closed when what still runs is to be reset.
-    resetting: Inbox<Never>,
+    /// Closed when the remaining connections are to be reset.
+    resetting: Receiver<Never>,
 }
 
-/// A connection that nobody serves yet.
+/// A connection that is not served yet.
 struct Accepted<K: Kind> {
     socket: Socket,
     shared: Arc<Serving<K>>,
-    _alive: Outbox<Never>,
+    _alive: Sender<Never>,
     _permit: SemaphoreGuardArc,
 }
 
 impl<K: Kind> Accepted<K> {
     async fn serve(self) {
-        let (shared, peer) = (&self.shared, self.socket.peer());
-        let serve = shared.handlers.serve(self.socket, &shared.settings.config);
+        let (shared, peer) = (&self.shared, self.socket.peer_addr());
+        let packet = OnceLock::new();
+        let serve = shared.handlers.serve_and_tell(self.socket, &shared.settings.config, &packet);
+        let aborted = |reason| Err(Error::aborted(peer, packet.get().copied(), reason, None));
         let reset = async {
             _ = shared.resetting.recv().await;
-            let cause = LocalError::Aborted { reason: "the server is stopping" }.into();
-            Err(Error::Transfer { peer, packet: None, cause, source: None }.into())
+            aborted("the server is stopping")
         };
-        // The block drops what the application's futures hold, in which a panic is the application's.
+        // The block drops what the application's futures hold. A panic there is the application's.
         let served =
             AssertUnwindSafe(async { future::or(reset, serve).await }).catch_unwind().await;
-        shared.report(served.unwrap_or_else(|_panic| {
-            let cause = LocalError::Aborted { reason: "the application panicked" }.into();
-            Err(Error::Transfer { peer, packet: None, cause, source: None }.into())
-        }));
+        shared.report(served.unwrap_or_else(|_panic| aborted("the application panicked")));
     }
 }
 
 impl<K: Kind> Serving<K> {
-    fn report(&self, outcome: io::Result<Receipt>) {
-        if let Some(report) = &self.settings.report {
+    fn report(&self, outcome: Result<Receipt, Error>) {
+        if let Some(on_complete) = &self.settings.on_complete {
             // A panic in there is the application's, and must not cost the executor.
-            _ = catch_unwind(AssertUnwindSafe(|| report(outcome)));
+            _ = catch_unwind(AssertUnwindSafe(|| on_complete(outcome)));
         }
     }
 }
 
-/// Stops a [`Server`]; from [`Server::stop_handle`].
+/// Shuts a [`Server`] down, for example from a signal handler; from [`Server::shutdown_handle`]. Take it before
+/// [`Server::run`].
 ///
 /// ```
 /// use std::time::Duration;
 ///
 /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?;
-/// let stop = server.stop_handle();
+/// let handle = server.shutdown_handle();
 /// let running = smol::spawn(server.run(|connection| smol::spawn(connection).detach()));
-/// stop.stop(Duration::from_secs(30));
+/// handle.shutdown(Duration::from_secs(30));
 /// smol::block_on(running)?;
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), dataserver_smol::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct StopHandle {
-    stop: Outbox<Grace>,
+pub struct ShutdownHandle {
+    shutdown: Sender<Duration>,
     listener: Weak<Async<TcpListener>>,
 }
 
-impl StopHandle {
-    /// Stops accepting at once, lets the transfers that run end by themselves for so long, and then
-    /// resets them, wherever their handlers are. [`Server::run`] is ready when all have ended.
+impl ShutdownHandle {
+    /// Stops accepting at once, lets running transfers end by themselves for this long, and then resets
+    /// them and drops their handlers. [`Server::run`] is ready when all have ended.
     ///
-    /// Said again, the last word counts.
+    /// If it is called again, the last grace period counts.
     ///
     /// ```
     /// # let server = dataserver_smol::Server::bind("127.0.0.1:0")?;
-    /// server.stop_handle().stop(std::time::Duration::from_secs(30));
-    /// # Ok::<(), std::io::Error>(())
+    /// server.shutdown_handle().shutdown(std::time::Duration::from_secs(30));
+    /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
-    pub fn stop(&self, grace: Duration) {
-        // These can only fail where the server is gone, or stopping, already.
-        _ = self.stop.try_send(grace);
+    pub fn shutdown(&self, grace: Duration) {
+        // Both fail only if the server has ended, or is shutting down already.
+        _ = self.shutdown.try_send(grace);
         _ = self.listener.upgrade().map(tcp::stop_listening);
     }
 }

@@ -1,4 +1,4 @@
-//! Every future may be dropped at any await: here each is, at every one of them. The connection is
+//! Every future may be dropped at any await point: these tests drop it at each of them. The connection is
 //! then reset, and nothing else is affected.
 
 mod memory;
@@ -11,16 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use dataserver_smol::{Config, Entry, Handlers, Key, Receipt, Receiver, Sender, StartPacket};
-use futures_lite::{AsyncReadExt, future};
+use dataserver_smol::{
+    Config, Entry, Error, Handlers, Key, ObjectReader, ObjectWriter, Receipt, StartPacket,
+};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 
-use memory::{End, stream};
+use memory::{End, transport};
 
 const OBJECT: &[u8] = b"an object";
-const PUT: StartPacket = StartPacket::put(Key::from_name("object"));
-const GET: StartPacket = StartPacket::get(Key::from_name("object"));
+const KEY: Key = Key::from_name("object");
 
-/// Drops a future when it has been polled so often. `None` where that was too early for it.
+/// Drops a future after this many polls, and then returns `None`.
 struct DroppedAfter<F> {
     polls: usize,
     future: Option<Pin<Box<F>>>,
@@ -50,98 +51,99 @@ impl<F: Future> Future for DroppedAfter<F> {
     }
 }
 
-/// A table with a put and a get, each until delivered, and whether the put's handler has committed.
+/// Handlers of a put and a get, each until delivered, and whether that of the put has committed.
 fn handlers() -> (Handlers, Arc<AtomicBool>) {
     let committed = Arc::new(AtomicBool::new(false));
     let handlers = Handlers::new();
     let commit = Arc::clone(&committed);
-    let put = handlers.on_put(Entry::exact(PUT).until_delivered(), move |object| {
+    let put = handlers.on_put(Entry::new(KEY).until_delivered(), move |mut object| {
         let commit = Arc::clone(&commit);
-        Box::pin(async move {
+        async move {
             let mut received = Vec::new();
             object.read_to_end(&mut received).await?;
             assert_eq!(received, OBJECT);
             commit.store(true, Ordering::Relaxed);
-            Ok(())
-        })
+            Ok::<_, io::Error>(object.commit().await?)
+        }
     });
-    put.expect("nothing else is registered");
-    let get = handlers
-        .on_get(Entry::exact(GET).until_delivered(), |object| Box::pin(object.send(OBJECT)));
-    get.expect("nothing else is registered");
+    put.expect("a new entry");
+    let get = handlers.on_get(Entry::new(KEY).until_delivered(), |object| object.send(OBJECT));
+    get.expect("a new entry");
     (handlers, committed)
 }
 
-async fn serve(handlers: &Handlers, end: End) -> io::Result<Receipt> {
+async fn serve(handlers: &Handlers, end: End) -> Result<Receipt, Error> {
     handlers.serve(end, &Config::default()).await
 }
 
-async fn put(end: End) -> io::Result<Receipt> {
-    Sender::open(end, PUT, &Config::default())?.send(OBJECT).await
+async fn put(end: End) -> Result<Receipt, Error> {
+    ObjectWriter::open(end, KEY, &Config::default()).send(OBJECT).await
 }
 
-async fn get(end: End) -> io::Result<Receipt> {
-    let mut object = Receiver::open(end, GET, &Config::default()).await?;
+async fn get(end: End) -> Result<Receipt, Error> {
+    let mut object = ObjectReader::open(end, KEY, &Config::default()).await?;
     let mut received = Vec::new();
-    object.read_to_end(&mut received).await?;
-    assert_eq!(received, OBJECT);
+    if object.read_to_end(&mut received).await.is_ok() {
+        assert_eq!(received, OBJECT);
+    } // otherwise the commit returns the error
     object.commit().await
 }
 
-/// Whether a transfer that is not disturbed succeeds: what is registered can be claimed.
-fn succeeds<F: Future<Output = io::Result<Receipt>>>(
+/// Whether an undisturbed transfer succeeds, so that the entry can be claimed.
+fn succeeds<F: Future<Output = Result<Receipt, Error>>>(
     handlers: &Handlers,
     client: impl FnOnce(End) -> F,
 ) -> bool {
-    let (here, there) = stream();
+    let (here, there) = transport();
     let (served, received) = future::block_on(future::zip(serve(handlers, there), client(here)));
     assert_eq!(served.is_ok(), received.is_ok());
     received.is_ok()
 }
 
-/// Drops the server's side after 1, 2, 3 … polls, until it ends before that. How many it takes.
-fn drop_the_server<F: Future<Output = io::Result<Receipt>>>(
+/// Drops the side of the server after 1, 2, 3 … polls, until it ends before that. Returns how many polls
+/// it takes.
+fn drop_the_server<F: Future<Output = Result<Receipt, Error>>>(
     client: impl Fn(End) -> F + Copy,
-    may_hold_a_receipt: impl Fn(&AtomicBool) -> bool,
+    may_have_a_receipt: impl Fn(&AtomicBool) -> bool,
 ) -> usize {
     for polls in 1.. {
         let (handlers, committed) = handlers();
-        let (here, there) = stream();
+        let (here, there) = transport();
         let served = dropped_after(polls, serve(&handlers, there));
         let (served, received) = future::block_on(future::zip(served, client(here)));
         match served {
             Some(served) => {
-                assert_eq!(served.expect("nobody fails here").bytes, OBJECT.len() as u64);
+                assert_eq!(served.expect("a receipt").bytes, OBJECT.len() as u64);
                 assert!(received.is_ok());
                 return polls;
             }
             None => {
                 if received.is_ok() {
-                    assert!(may_hold_a_receipt(&committed), "a receipt for nothing, {polls} polls");
+                    assert!(may_have_a_receipt(&committed), "no commit after {polls} polls");
                 }
-                assert!(succeeds(&handlers, client), "the claim was kept, {polls} polls");
+                assert!(succeeds(&handlers, client), "the claim was kept after {polls} polls");
             }
         }
     }
     unreachable!("every transfer ends")
 }
 
-/// The same with the client's side.
-fn drop_the_client<F: Future<Output = io::Result<Receipt>>>(
+/// The same for the side of the client.
+fn drop_the_client<F: Future<Output = Result<Receipt, Error>>>(
     client: impl Fn(End) -> F + Copy,
 ) -> usize {
     for polls in 1.. {
         let (handlers, _) = handlers();
-        let (here, there) = stream();
+        let (here, there) = transport();
         let received = dropped_after(polls, client(here));
         let (served, received) = future::block_on(future::zip(serve(&handlers, there), received));
         match received {
             Some(received) => {
-                assert_eq!(received.expect("nobody fails here").bytes, OBJECT.len() as u64);
+                assert_eq!(received.expect("a receipt").bytes, OBJECT.len() as u64);
                 assert!(served.is_ok());
                 return polls;
             }
-            // A receiver that has given its receipt may go before it knows that it is done.
+            // A receiver that is dropped after it has sent the receipt has succeeded for its peer.
             None => assert_ne!(succeeds(&handlers, client), served.is_ok(), "{polls} polls"),
         }
     }
@@ -149,42 +151,44 @@ fn drop_the_client<F: Future<Output = io::Result<Receipt>>>(
 }
 
 #[test]
-fn a_server_that_is_dropped_at_any_await_of_a_put_gives_no_receipt_and_keeps_no_claim() {
+fn a_server_dropped_at_any_await_of_a_put_gives_no_receipt_and_keeps_no_claim() {
     let polls = drop_the_server(put, |committed| committed.load(Ordering::Relaxed));
-    assert!(polls > StartPacket::LEN + OBJECT.len(), "only {polls} awaits were tried");
+    assert!(polls > StartPacket::LEN + OBJECT.len(), "only {polls} await points were tried");
 }
 
 #[test]
-fn a_server_that_is_dropped_at_any_await_of_a_get_is_reset_and_keeps_no_claim() {
+fn a_server_dropped_at_any_await_of_a_get_keeps_no_claim() {
     let polls = drop_the_server(get, |_| true);
-    assert!(polls > StartPacket::LEN + OBJECT.len(), "only {polls} awaits were tried");
+    assert!(polls > StartPacket::LEN + OBJECT.len(), "only {polls} await points were tried");
 }
 
 #[test]
-fn a_client_that_is_dropped_at_any_await_of_a_put_is_seen_to_fail_by_the_server() {
+fn a_client_dropped_at_any_await_of_a_put_fails_the_server() {
     let polls = drop_the_client(put);
-    assert!(polls > StartPacket::LEN + OBJECT.len(), "only {polls} awaits were tried");
+    assert!(polls > StartPacket::LEN + OBJECT.len(), "only {polls} await points were tried");
 }
 
 #[test]
-fn a_client_that_is_dropped_at_any_await_of_a_get_is_seen_to_fail_by_the_server() {
+fn a_client_dropped_at_any_await_of_a_get_fails_the_server() {
     let polls = drop_the_client(get);
-    assert!(polls > StartPacket::LEN + OBJECT.len(), "only {polls} awaits were tried");
+    assert!(polls > StartPacket::LEN + OBJECT.len(), "only {polls} await points were tried");
 }
 
 #[test]
-fn a_future_of_an_object_can_be_dropped_and_the_object_goes_on() {
+fn an_object_goes_on_after_the_future_of_a_write_or_a_close_was_dropped() {
     let (handlers, committed) = handlers();
-    let (here, there) = stream();
+    let (here, there) = transport();
     let put = async {
-        let mut object = Sender::open(here, PUT, &Config::default())?;
+        let mut object = ObjectWriter::open(here, KEY, &Config::default());
         for byte in OBJECT {
-            // Dropped while it waits for the stream: nothing has left.
-            let mut write = pin!(futures_lite::AsyncWriteExt::write(&mut object, b"x"));
-            assert!(future::poll_once(&mut write).await.is_none());
-            futures_lite::AsyncWriteExt::write_all(&mut object, &[*byte]).await?;
+            {
+                // Dropped while it waits for the transport: nothing was written.
+                let mut write = pin!(object.write(b"x"));
+                assert!(future::poll_once(&mut write).await.is_none());
+            }
+            object.write_all(&[*byte]).await.expect("a transport");
         }
-        while future::poll_once(object.finish()).await.is_none() {
+        while future::poll_once(object.close()).await.is_none() {
             future::yield_now().await;
         }
         object.finish().await
@@ -195,7 +199,7 @@ fn a_future_of_an_object_can_be_dropped_and_the_object_goes_on() {
 }
 
 /// The ways to send a whole object. The file is larger than what is read of it first.
-async fn send_whole(object: &mut Sender, way: usize, file: &File) -> io::Result<Receipt> {
+async fn send_whole(object: ObjectWriter, way: usize, file: &File) -> Result<Receipt, Error> {
     match way {
         0 => object.send(OBJECT).await,
         1 => object.send_reader(OBJECT).await,
@@ -204,7 +208,7 @@ async fn send_whole(object: &mut Sender, way: usize, file: &File) -> io::Result<
 }
 
 #[test]
-fn a_send_that_is_cancelled_before_its_last_byte_cannot_be_finished() {
+fn a_send_that_is_cancelled_before_its_last_byte_is_not_committed() {
     for way in 0..3 {
         for polls in 1..12 {
             let mut file = tempfile::tempfile().unwrap();
@@ -213,41 +217,113 @@ fn a_send_that_is_cancelled_before_its_last_byte_cannot_be_finished() {
             let committed = Arc::new(AtomicBool::new(false));
             let commit = Arc::clone(&committed);
             let handlers = Handlers::new();
-            let put = handlers.on_put(PUT, move |object| {
+            let result = handlers.on_put(KEY, move |mut object| {
                 let commit = Arc::clone(&commit);
-                Box::pin(async move {
+                async move {
                     object.read_to_end(&mut Vec::new()).await?;
                     commit.store(true, Ordering::Relaxed);
-                    Ok(())
-                })
+                    Ok::<_, io::Error>(object.commit().await?)
+                }
             });
-            put.unwrap();
-            let (here, there) = stream();
-            let put = async {
-                let mut object = Sender::open(here, PUT, &Config::default())?;
-                let sent = dropped_after(polls, send_whole(&mut object, way, &file)).await;
-                assert!(sent.is_none(), "way {way}: {polls} polls are enough");
-                object.finish().await
-            };
-            let (served, put) = future::block_on(future::zip(serve(&handlers, there), put));
-            let error = put.unwrap_err().to_string();
-            assert!(error.ends_with("a send was given up before the end of the object"), "{error}");
-            served.unwrap_err();
+            result.unwrap();
+            let (here, there) = transport();
+            let object = ObjectWriter::open(here, KEY, &Config::default());
+            let put = dropped_after(polls, send_whole(object, way, &file));
+            let (served, sent) = future::block_on(future::zip(serve(&handlers, there), put));
+            assert!(sent.is_none(), "way {way}: {polls} polls are enough");
+            let error = served.unwrap_err();
+            assert!(error.is_reset(), "{error}");
             assert!(!committed.load(Ordering::Relaxed));
         }
     }
 }
 
 #[test]
-fn what_the_handlers_of_a_table_captured_is_dropped_with_it() {
+fn a_handler_that_cancels_its_send_fails() {
+    for polls in 1..=OBJECT.len() {
+        let handlers = Handlers::new();
+        let result = handlers.on_get(KEY, move |object| async move {
+            let sent = dropped_after(polls, object.send(OBJECT)).await;
+            assert!(sent.is_none(), "{polls} polls are enough");
+            Err::<Receipt, _>("it took too long")
+        });
+        result.unwrap();
+        let (here, there) = transport();
+        let (served, received) = future::block_on(future::zip(serve(&handlers, there), get(here)));
+        let error = served.unwrap_err().to_string();
+        assert!(error.ends_with("a send was given up before the end of the object"), "{error}");
+        assert!(received.unwrap_err().is_reset());
+    }
+}
+
+/// A handler that gives its object away and returns fails, and the object still has its own end.
+#[test]
+fn a_handler_that_returns_before_its_object_has_ended_fails() {
+    let (sender, objects) = smol::channel::bounded::<ObjectReader>(1);
+    let handlers = Handlers::new();
+    let result = handlers.on_put(Entry::new(KEY).until_delivered(), move |object| {
+        let sender = sender.clone();
+        async move {
+            sender.send(object).await.expect("a receiver");
+            Err::<Receipt, _>("moved away")
+        }
+    });
+    result.unwrap();
+    let (here, there) = transport();
+    let served = async {
+        let error = serve(&handlers, there).await.unwrap_err();
+        let mut object = objects.recv().await.expect("an object");
+        let mut received = Vec::new();
+        object.read_to_end(&mut received).await.expect("the object");
+        assert_eq!(received, OBJECT);
+        (error.to_string(), object.commit().await)
+    };
+    let ((error, committed), sent) = future::block_on(future::zip(served, put(here)));
+    assert!(error.ends_with("aborted: the handler failed: moved away"), "{error}");
+    assert_eq!((committed.unwrap().bytes, sent.unwrap().bytes), (9, 9));
+}
+
+/// The peer of the other connection has a receipt, and the peer of this one has none.
+#[test]
+fn the_receipt_of_another_object_is_an_error() {
+    let (handlers, _) = handlers();
+    let forward = Key::from_name("forward");
+    let inner = handlers.downgrade();
+    let result = handlers.on_put(forward, move |mut object| {
+        let inner = inner.upgrade().expect("the handlers are served");
+        async move {
+            object.read_to_end(&mut Vec::new()).await?;
+            let (here, there) = transport();
+            let (served, receipt) = future::zip(serve(&inner, there), get(here)).await;
+            served?;
+            Ok::<_, io::Error>(receipt?)
+        }
+    });
+    result.unwrap();
+    let (here, there) = transport();
+    let put = ObjectWriter::open(here, forward, &Config::default()).send(OBJECT);
+    let (served, sent) = future::block_on(future::zip(serve(&handlers, there), put));
+    let error = served.unwrap_err();
+    assert_eq!(
+        error.cause().unwrap(),
+        dataserver_smol::LocalError::Aborted {
+            reason: "the handler returned the receipt of another object"
+        }
+        .into()
+    );
+    assert!(sent.unwrap_err().is_reset());
+}
+
+#[test]
+fn the_captures_of_handlers_are_dropped_with_the_handlers() {
     let captured = Arc::new(());
     let handlers = Handlers::new();
     let (weak, held) = (handlers.downgrade(), Arc::clone(&captured));
-    let put = handlers.on_put(PUT, move |object| {
+    let result = handlers.on_put(KEY, move |object| {
         let (_weak, _held) = (&weak, &held);
-        Box::pin(object.commit())
+        object.commit()
     });
-    put.unwrap();
+    result.unwrap();
     drop(handlers);
     assert_eq!(Arc::strong_count(&captured), 1);
 }

@@ -1,4 +1,4 @@
-//! A stop is no error, whenever it is said.
+//! A shutdown is not an error, at whatever moment it begins.
 
 use std::pin::pin;
 use std::thread;
@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use dataserver_smol::Server;
 use futures_lite::future::{block_on, poll_once};
 
-/// Here it is said while the server is about to look for a client. The listener is shut down for the
-/// stop, and so cannot accept: that is not why the server ended.
+/// The shutdown begins while the server is about to accept. It shuts the listener down, so that the accept
+/// fails, which must not be reported as the error of the server.
 #[test]
-fn while_the_server_is_busy() {
+fn a_shutdown_during_an_accept_is_no_error() {
     for _ in 0..300 {
         let server = Server::bind("127.0.0.1:0").unwrap();
-        let stop = server.stop_handle();
-        let mut run = pin!(server.run(|_nobody_comes| {}));
-        let stopping = thread::spawn(move || stop.stop(Duration::ZERO));
+        let shutdown = server.shutdown_handle();
+        let mut run = pin!(server.run(|_connection| {}));
+        let stopping = thread::spawn(move || shutdown.shutdown(Duration::ZERO));
         let begin = Instant::now();
         let outcome = loop {
             if let Some(outcome) = block_on(poll_once(&mut run)) {
                 break outcome;
             }
-            assert!(begin.elapsed() < Duration::from_secs(20), "it does not stop");
+            assert!(begin.elapsed() < Duration::from_secs(20), "the server does not end");
         };
         outcome.unwrap();
         stopping.join().unwrap();

@@ -1,21 +1,21 @@
-//! The blocking adapter against bare sockets.
+//! The blocking adapter compared with plain sockets.
 //!
-//! `cargo bench -p dataserver-std --bench adapters`, and `-- small idle` for only those; quickly,
-//! and to no effect, with `BENCH_QUICK=1`.
+//! `cargo bench -p dataserver-std --bench adapters` runs all cases, and `-- small idle` only these two. With
+//! `BENCH_QUICK=1` it is fast, with results not comparable.
 
-mod contender;
+mod subject;
 
 use std::io;
 
-use contender::Std;
 use dataserver_bench::measure::Effort;
 use dataserver_bench::report::Report;
-use dataserver_bench::{rows, serving};
+use dataserver_bench::{cases, server_process};
+use subject::Std;
 
 fn main() -> io::Result<()> {
-    serving::obey(&Std)?;
+    server_process::run_child(&Std)?;
     let effort = Effort::from_env();
     let mut report = Report::new("std", effort.rounds);
-    rows::all(&Std, &mut report, effort)?;
+    cases::all(&Std, &mut report, effort)?;
     report.finish()
 }

@@ -1,28 +1,26 @@
-//! The client: connects, and hands over one object.
+//! The client: connects, and transfers one object over each connection.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataserver_adapter::{Address, Error};
-use dataserver_core::{Config, StartPacket};
+use dataserver_common::{Address, Error, Request};
+use dataserver_core::Config;
 
-use crate::object::{Receiver, Sender};
-use crate::stream::Socket;
+use crate::object::{ObjectReader, ObjectWriter};
+use crate::socket::Socket;
 
-/// Where to connect to, and how. Each put and get is a connection of its own.
+/// The address of a server, and how to connect. Each put and get is a connection of its own.
 ///
 /// ```no_run
-/// use std::fs::File;
-/// use dataserver_std::{Client, Key, StartPacket};
+/// use dataserver_std::{Client, Key};
 ///
-/// let key = Key::from_name("start");
-/// let client = Client::new("127.0.0.1:8089");
+/// const REPORT: Key = Key::from_name("report");
 ///
-/// let file = File::open("object")?;
-/// let packet = StartPacket::put(key).with_size(file.metadata()?.len()).map_err(std::io::Error::other)?;
-/// let receipt = client.put(packet)?.send_file(&file)?; // the server has committed
-/// # Ok::<(), std::io::Error>(())
+/// let client = Client::new("127.0.0.1:8089")?;
+/// client.put(REPORT)?.send_path("report.csv")?; // the server has committed it
+/// client.get(REPORT)?.receive_to("copy.csv")?;
+/// # Ok::<(), dataserver_std::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -32,77 +30,88 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at this address. Of several that a name stands for, the first that
-    /// answers is taken.
+    /// A client of the server at this address: `host:port`, `(host, port)`, or a socket address. If a
+    /// name has several addresses, the first one that answers is used.
+    ///
+    /// # Errors
+    /// Returns [`Error::Address`] if the text is not an address.
     ///
     /// ```
-    /// let client = dataserver_std::Client::new(("localhost", 8089));
+    /// use dataserver_std::Client;
+    ///
+    /// let client = Client::new(("localhost", 8089))?;
+    /// assert!(Client::new("localhost").is_err());
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn new(address: impl Into<Address>) -> Self {
-        let address = address.into();
-        Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) }
+    pub fn new<A>(address: A) -> Result<Self, Error>
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        let address = address.try_into()?;
+        Ok(Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) })
     }
 
-    /// Other chunks, limits and timeouts than the default.
+    /// Sets the chunk, the size limit and the timeouts.
     ///
     /// ```
     /// use dataserver_std::{Client, Config};
     ///
-    /// let config = Config { limit: 1 << 20, ..Config::default() }; // gets of at most 1 MiB
-    /// let client = Client::new("127.0.0.1:8089").config(config);
+    /// let config = Config::default().max_object_size(1 << 20); // gets of at most 1 MiB
+    /// let client = Client::new("127.0.0.1:8089")?.config(config);
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }
     }
 
-    /// How long to try each address before giving up. Default 5 s.
+    /// Sets how long to try each address. Default 5 s.
     ///
     /// ```
     /// use std::time::Duration;
+    /// use dataserver_std::Client;
     ///
-    /// let client = dataserver_std::Client::new("127.0.0.1:8089").connect_timeout(Duration::from_secs(1));
+    /// let client = Client::new("127.0.0.1:8089")?.connect_timeout(Duration::from_secs(1));
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     #[must_use]
     pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
         Self { connect_timeout, ..self }
     }
 
-    /// Connects to put an object. The start packet leaves with its first bytes.
+    /// Connects to put an object. The start packet leaves with the first bytes of the object. The server
+    /// allows 5 s for that by default, so prepare the object first.
     ///
     /// # Errors
-    /// [`Error::Connect`], and [`Error::Direction`] for the start packet of a get.
+    /// Returns [`Error::Connect`] if no connection can be made.
     ///
     /// ```no_run
-    /// use dataserver_std::{Client, Key, StartPacket};
+    /// use dataserver_std::{Client, Key};
     ///
-    /// let packet = StartPacket::put(Key::from_name("start"));
-    /// let receipt = Client::new("127.0.0.1:8089").put(packet)?.send(b"hello, world")?;
+    /// let client = Client::new("127.0.0.1:8089")?;
+    /// let receipt = client.put(Key::from_name("greeting"))?.send(b"hello, world")?;
     /// assert_eq!(receipt.bytes, 12);
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn put(&self, packet: StartPacket) -> io::Result<Sender> {
-        Sender::open(self.connect()?, packet, &self.config)
+    pub fn put(&self, request: impl Into<Request>) -> Result<ObjectWriter, Error> {
+        Ok(ObjectWriter::open(self.connect()?, request, &self.config))
     }
 
     /// Connects to get an object, and sends the start packet.
     ///
     /// # Errors
-    /// [`Error::Connect`], and [`Error::Direction`] for the start packet of a put.
+    /// Returns [`Error::Connect`] if no connection can be made, and [`Error::Transfer`] if it fails.
     ///
     /// ```no_run
-    /// use std::io::Read;
-    /// use dataserver_std::{Client, Key, StartPacket};
+    /// use dataserver_std::{Client, Key};
     ///
-    /// let packet = StartPacket::get(Key::from_name("start"));
-    /// let mut object = Client::new("127.0.0.1:8089").get(packet)?;
-    /// let mut text = String::new();
-    /// object.read_to_string(&mut text)?;
-    /// object.commit()?;
-    /// # Ok::<(), std::io::Error>(())
+    /// let client = Client::new("127.0.0.1:8089")?;
+    /// client.get(Key::from_name("report"))?.receive_to("report.csv")?;
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn get(&self, packet: StartPacket) -> io::Result<Receiver> {
-        Receiver::open(self.connect()?, packet, &self.config)
+    pub fn get(&self, request: impl Into<Request>) -> Result<ObjectReader, Error> {
+        ObjectReader::open(self.connect()?, request, &self.config)
     }
 
     fn connect(&self) -> Result<Socket, Error> {

@@ -1,191 +1,150 @@
-//! The loop that does what the core asks, over any stream.
+//! The loop that does on a transport what the core asks for.
 
 use std::io::{self, IoSlice};
 
-use dataserver_adapter::{Error, Failure, Receipt, Want, now};
-use dataserver_core::{Config, Connection, Direction, StartPacket, Step};
+use dataserver_common::{Action, BoxError, Error, Exchange, Goal, Receipt, Request, now};
+use dataserver_core::{Config, Direction, StartPacket, Step};
 
-use crate::stream::Stream;
+use crate::transport::Transport;
 
-/// A connection, and the stream that carries it, whichever that is.
-pub(crate) struct Driver<S: ?Sized = dyn Stream + Send> {
-    pub(crate) connection: Connection,
-    failure: Failure,
-    pub(crate) stream: S,
+/// A connection and its transport.
+pub(crate) struct Driver<T: ?Sized = dyn Transport + Send> {
+    pub(crate) exchange: Exchange,
+    pub(crate) transport: T,
 }
 
 impl Driver {
-    pub(crate) fn server(stream: impl Stream + Send + 'static, config: &Config) -> Box<Self> {
-        Self::new(Connection::server(*config, now()), stream)
+    pub(crate) fn server(transport: impl Transport + Send + 'static, config: &Config) -> Box<Self> {
+        Box::new(Driver { exchange: Exchange::server(config), transport })
     }
 
     pub(crate) fn client(
-        stream: impl Stream + Send + 'static,
-        packet: StartPacket,
-        expected: Direction,
+        transport: impl Transport + Send + 'static,
+        direction: Direction,
+        request: Request,
         config: &Config,
-    ) -> Result<Box<Self>, Error> {
-        Error::check_direction(packet, expected)?;
-        Ok(Self::new(Connection::client(*config, packet, now()), stream))
+    ) -> Box<Self> {
+        Box::new(Driver { exchange: Exchange::client(direction, request, config), transport })
     }
 
-    fn new(connection: Connection, stream: impl Stream + Send + 'static) -> Box<Self> {
-        Box::new(Driver { connection, failure: Failure::default(), stream })
-    }
-
-    /// Goes on until the application has what it wants. How many bytes of the object moved.
-    pub(crate) fn run(&mut self, mut want: Want<'_>) -> io::Result<usize> {
+    /// Goes on until the application has what it wants. Returns how many bytes of the object moved.
+    pub(crate) fn run(&mut self, mut goal: Goal<'_>) -> Result<usize, Error> {
         loop {
-            let before = self.connection.moved();
-            match (self.connection.step(), &mut want) {
-                (Step::Read { max }, _) => {
+            let before = self.exchange.connection.moved();
+            match self.exchange.next(&mut goal) {
+                Action::ReadPacket { max } => {
                     let mut packet = [0; StartPacket::LEN];
-                    let n = self.read(&mut packet[..max]);
-                    self.connection.feed(&packet[..n]);
+                    if let Some(n) = self.read(&mut packet[..max]) {
+                        self.exchange.connection.handle_read(&packet[..n]);
+                    }
                 }
-                (Step::Write { bytes, payload }, want) => {
-                    let mut packet = [0; StartPacket::LEN];
-                    let packet = &mut packet[..bytes.len()];
-                    packet.copy_from_slice(bytes);
-                    let (object, last) = want.bytes(payload);
-                    let n = self.write(&[IoSlice::new(packet), IoSlice::new(object)], last);
-                    self.connection.advance(n);
+                Action::Write { packet, object, last } => {
+                    let slices = [IoSlice::new(packet.as_slice()), IoSlice::new(object)];
+                    self.write(&slices, last);
                 }
-                (Step::Receive { max }, Want::Receive(buffer)) => {
-                    let max = max.min(buffer.len());
-                    let n = self.read(&mut buffer[..max]);
-                    self.connection.advance(n);
+                Action::Read(buffer) => {
+                    if let Some(n) = self.read(buffer) {
+                        self.exchange.connection.handle_moved(n);
+                    }
                 }
-                (Step::Receive { max }, Want::ReceiveFile(file)) => {
-                    match self.attempt(|stream| stream.receive_file(file, max)) {
+                Action::ReceiveFile { file, max } => {
+                    match self.attempt(|transport| transport.receive_file(file, max)) {
                         Some(0) => return Ok(0),
-                        received => self.connection.advance(received.unwrap_or(0)),
+                        received => self.exchange.connection.handle_moved(received.unwrap_or(0)),
                     }
                 }
-                (Step::Receive { .. }, Want::End) => {
-                    if self.read(&mut [0]) > 0 {
-                        self.connection.abort("the object was not read to its end");
-                    }
-                }
-                (Step::Send { max }, Want::Send(_) | Want::SendLast(_)) => {
-                    let (object, last) = want.bytes(max);
-                    let n = self.write(&[IoSlice::new(object)], last);
-                    self.connection.advance(n);
-                }
-                (Step::Send { max }, Want::SendFile(file)) => {
-                    match self.attempt(|stream| stream.send_file(file, max)) {
+                Action::SendFile { file, max } => {
+                    match self.attempt(|transport| transport.send_file(file, max)) {
                         Some(0) => return Ok(0),
-                        sent => self.connection.advance(sent.unwrap_or(0)),
+                        sent => self.exchange.connection.handle_moved(sent.unwrap_or(0)),
                     }
                 }
-                (Step::Send { .. } | Step::Offer { .. }, Want::End) => {
-                    self.connection.offer(0, true);
+                Action::ReadEnd => {
+                    if let Some(n) = self.read(&mut [0]) {
+                        self.exchange.handle_unexpected(n);
+                    }
                 }
-                (Step::Offer { .. }, Want::Send(more) | Want::SendLast(more)) => {
-                    self.connection.offer(more.len(), false);
-                }
-                (Step::Peek, Want::End) => match self.stream.has_ended() {
-                    Ok(true) => self.connection.end_of_stream(),
-                    Ok(false) => self.connection.still_open(),
-                    Err(error) => self.fail(error),
+                Action::Peek => match self.transport.has_ended() {
+                    Ok(true) => self.exchange.connection.handle_end_of_stream(),
+                    Ok(false) => self.exchange.connection.handle_still_open(),
+                    Err(error) => self.exchange.transport_failed(error),
                 },
-                (Step::Shutdown, Want::End) => {
-                    if self.attempt(|stream| stream.shut_down().map(|()| 0)).is_some() {
-                        self.connection.shut_down();
+                Action::Shutdown => {
+                    if self.attempt(|transport| transport.shut_down().map(|()| 0)).is_some() {
+                        self.exchange.connection.handle_shutdown();
                     }
                 }
-                (Step::AwaitEnd, Want::Receive(_) | Want::End) => {
-                    let n = self.read(&mut [0]);
-                    self.connection.advance(n);
-                }
-                (Step::Commit, Want::End) => self.connection.commit(),
-                (Step::Done(Err(_)), _) => return Err(self.error().into()),
-                (
-                    Step::Decide(_)
-                    | Step::Receive { .. }
-                    | Step::Send { .. }
-                    | Step::Offer { .. }
-                    | Step::Peek
-                    | Step::Commit
-                    | Step::Shutdown
-                    | Step::AwaitEnd
-                    | Step::Done(Ok(_)),
-                    _,
-                ) => return Ok(0),
+                Action::Return => return Ok(0),
+                Action::Fail => return Err(self.error()),
             }
-            match self.connection.moved() - before {
+            match self.exchange.connection.moved() - before {
                 0 => {}
                 moved => return Ok(moved as usize),
             }
         }
     }
 
-    /// Ends the object, and leaves the stream to be closed in order.
-    pub(crate) fn finish(&mut self, packet: StartPacket) -> io::Result<Receipt> {
-        self.run(Want::End)?;
-        self.stream.disarm()?;
-        Ok(Receipt { peer: self.stream.peer(), packet, bytes: self.connection.moved() })
+    /// Ends the object, and leaves the transport to be closed gracefully.
+    pub(crate) fn finish(&mut self) -> Result<Receipt, Error> {
+        self.run(Goal::End)?;
+        if let Err(error) = self.transport.disarm() {
+            return Err(self.abort("the transport cannot be closed gracefully", Some(error.into())));
+        }
+        self.exchange.receipt(self.transport.peer_addr())
     }
 
-    /// The application failed, unless the connection had before.
-    pub(crate) fn abort(&mut self, reason: &'static str, source: Option<io::Error>) -> io::Error {
-        self.failure.of_application(&mut self.connection, reason, source);
-        self.error().into()
-    }
-
-    /// Aborts, unless the connection had ended before.
-    pub(crate) fn give_up(&mut self, reason: &'static str) {
-        self.failure.of_application(&mut self.connection, reason, None);
+    /// The application failed. If the connection had failed before, its first error stays.
+    pub(crate) fn abort(&mut self, reason: &'static str, source: Option<BoxError>) -> Error {
+        self.exchange.abort(reason, source);
+        self.error()
     }
 
     fn error(&self) -> Error {
-        self.failure.error(&self.connection, self.stream.peer())
+        self.exchange.error(self.transport.peer_addr())
     }
 
-    /// Reads some bytes. None where the stream ended or failed, as the core now knows.
-    fn read(&mut self, buffer: &mut [u8]) -> usize {
-        let read = self.attempt(|stream| stream.read(buffer));
-        if read == Some(0) {
-            self.connection.end_of_stream();
-        }
-        read.unwrap_or(0)
-    }
-
-    /// Writes some bytes. None where the stream failed, as the core now knows.
-    fn write(&mut self, slices: &[IoSlice<'_>], last: bool) -> usize {
-        let written = self.attempt(|stream| match last {
-            true => stream.write_last(slices),
-            false => stream.write_vectored(slices),
-        });
-        if written == Some(0) {
-            self.fail(io::ErrorKind::WriteZero.into());
-        }
-        written.unwrap_or(0)
-    }
-
-    /// Does something on the stream that may wait for the peer, until the core's deadline.
-    fn attempt(
-        &mut self,
-        io: impl FnOnce(&mut (dyn Stream + Send)) -> io::Result<usize>,
-    ) -> Option<usize> {
-        let began = now();
-        self.connection.handle_timeout(began);
-        if let Step::Done(_) = self.connection.step() {
+    /// Reads some bytes. `None` if something else was reported to the core.
+    fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let read = self.attempt(|transport| transport.read(buffer))?;
+        if read == 0 {
+            self.exchange.connection.handle_end_of_stream();
             return None;
         }
-        self.stream.set_deadline(self.connection.deadline(began));
-        match io(&mut self.stream) {
+        Some(read)
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>], last: bool) {
+        let written = self.attempt(|transport| match last {
+            true => transport.write_last(slices),
+            false => transport.write_vectored(slices),
+        });
+        match written {
+            Some(0) => self.exchange.transport_failed(io::ErrorKind::WriteZero.into()),
+            written => self.exchange.connection.handle_moved(written.unwrap_or(0)),
+        }
+    }
+
+    /// Does something on the transport that may wait for the peer, until the core's deadline. `None` if
+    /// something else was reported to the core.
+    fn attempt(
+        &mut self,
+        io: impl FnOnce(&mut (dyn Transport + Send)) -> io::Result<usize>,
+    ) -> Option<usize> {
+        let began = now();
+        let connection = &mut self.exchange.connection;
+        connection.handle_timeout(began);
+        if let Step::Done(_) = connection.step() {
+            return None;
+        }
+        self.transport.set_deadline(connection.deadline(began));
+        match io(&mut self.transport) {
             Ok(moved) => return Some(moved),
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => self.connection.would_block(began),
+                io::ErrorKind::WouldBlock => connection.handle_blocked(began),
                 io::ErrorKind::Interrupted => {}
-                _ => self.fail(error),
+                _ => self.exchange.transport_failed(error),
             },
         }
         None
-    }
-
-    fn fail(&mut self, error: io::Error) {
-        self.failure.of_stream(&mut self.connection, error);
     }
 }

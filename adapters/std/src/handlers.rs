@@ -1,83 +1,43 @@
-//! What is registered, and how one stream is served from it.
+//! The registered handlers, and how one connection is served from them.
 
-use std::io;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
-use dataserver_adapter::{self as adapter, Error, Receipt, Want, drop_application_value};
+use dataserver_common::{
+    BoxError, Error, Goal, Lent, Receipt, SharedRegistry, drop_application_value,
+};
 use dataserver_core::{Config, Direction, Entry, Step};
 
 use crate::driver::Driver;
-use crate::object::{Receiver, Sender};
-use crate::stream::Stream;
+use crate::object::{ObjectReader, ObjectWriter};
+use crate::transport::Transport;
 
-/// Start packets and the handlers registered for them. Clones share the same table. A handler that
+/// The handlers for objects that clients put and get. Clones share the same handlers. A handler that
 /// registers others holds a [`WeakHandlers`].
 ///
-/// [`Server`](crate::Server) serves TCP connections from it. A program with a listener or streams
-/// of its own calls [`serve`](Self::serve) for each.
-///
-/// An entry is a [`StartPacket`](crate::StartPacket), which then must match exactly and stands until
-/// it is removed; or an [`Entry`], which says how often, until when, and for which sizes.
+/// [`Server`](crate::Server) serves TCP connections from it. A program with a listener or transports of
+/// its own calls [`serve`](Self::serve) for each connection.
 ///
 /// ```
-/// use std::io;
 /// use std::time::Duration;
-/// use dataserver_std::{Entry, Handlers, Key, StartPacket, after};
+/// use dataserver_std::{Entry, Handlers, Key};
 ///
-/// let handlers = Handlers::default();
-/// let packet = StartPacket::put(Key::from_name("upload"));
-/// let entry = Entry::any_size(packet, 1 << 30).until_delivered().expires(after(Duration::from_secs(60)));
-/// handlers.on_put(entry, |object| io::copy(object, &mut io::sink()))?;
+/// let handlers = Handlers::new();
+/// let upload = Entry::new(Key::from_name("upload"))
+///     .max_size(1 << 30)
+///     .until_delivered()
+///     .expires_after(Duration::from_secs(60));
+/// handlers.on_put(upload, |object| object.receive_to("upload"))?;
 /// # Ok::<(), dataserver_std::Error>(())
 /// ```
 #[derive(Clone, Default)]
 pub struct Handlers {
-    table: Arc<adapter::Handlers<Handler>>,
+    registry: Arc<SharedRegistry<Handler>>,
 }
 
-/// A reference to [`Handlers`] that does not keep them in memory: for a handler that registers others.
-///
-/// A handler that held a clone of the table that it is in would keep that table, and all that its
-/// handlers captured, for ever.
-///
-/// ```
-/// use dataserver_std::{Handlers, Key, StartPacket};
-///
-/// let handlers = Handlers::default();
-/// let weak = handlers.downgrade();
-/// handlers.on_put(StartPacket::put(Key::from_name("start")), move |object| {
-///     if let Some(handlers) = weak.upgrade() {
-///         handlers.on_get(StartPacket::get(Key::from_name("next")), |object| object.send(b"hello"))?;
-///     }
-///     std::io::copy(object, &mut std::io::sink())
-/// })?;
-/// # Ok::<(), dataserver_std::Error>(())
-/// ```
-#[derive(Clone)]
-pub struct WeakHandlers {
-    table: Weak<adapter::Handlers<Handler>>,
-}
-
-impl WeakHandlers {
-    /// The handlers, if something else still holds them, such as the server.
-    ///
-    /// ```
-    /// use dataserver_std::Handlers;
-    ///
-    /// let handlers = Handlers::default();
-    /// let weak = handlers.downgrade();
-    /// assert!(weak.upgrade().is_some());
-    /// drop(handlers);
-    /// assert!(weak.upgrade().is_none());
-    /// ```
-    pub fn upgrade(&self) -> Option<Handlers> {
-        self.table.upgrade().map(|table| Handlers { table })
-    }
-}
-
-type PutHandler = dyn Fn(&mut Receiver) -> io::Result<()> + Send + Sync;
-type GetHandler = dyn Fn(&mut Sender) -> io::Result<()> + Send + Sync;
+type PutHandler = dyn Fn(ObjectReader) -> Result<Receipt, BoxError> + Send + Sync;
+type GetHandler = dyn Fn(ObjectWriter) -> Result<Receipt, BoxError> + Send + Sync;
 
 #[derive(Clone)]
 enum Handler {
@@ -86,164 +46,229 @@ enum Handler {
 }
 
 impl Handlers {
-    /// Registers a handler for objects that clients put.
-    ///
-    /// The client has its receipt once the handler has returned `Ok` and had read the object to its
-    /// end: so return it only when the object is safe. Where the handler fails or panics, the
-    /// client's connection is reset.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyRegistered`], and [`Error::Direction`] for the start packet of a get.
+    /// No handlers yet.
     ///
     /// ```
-    /// use std::fs::File;
-    /// use dataserver_std::{Handlers, Key, StartPacket};
+    /// let handlers = dataserver_std::Handlers::new();
+    /// ```
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Registers a handler for objects that clients put. A [`Key`](crate::Key) stands for an entry that
+    /// takes objects of any size.
     ///
-    /// let handlers = Handlers::default();
-    /// handlers.on_put(StartPacket::put(Key::from_name("start")), |object| {
-    ///     let file = File::create("object")?;
-    ///     object.receive_file(&file)?;
-    ///     file.sync_all()
+    /// The handler returns the receipt, which [`receive_to`](ObjectReader::receive_to) and
+    /// [`commit`](ObjectReader::commit) give. If it fails or panics, the connection is aborted.
+    ///
+    /// # Errors
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
+    ///
+    /// ```
+    /// use std::io::Read;
+    /// use dataserver_std::{Handlers, Key};
+    ///
+    /// let handlers = Handlers::new();
+    /// handlers.on_put(Key::from_name("report"), |object| object.receive_to("report.csv"))?;
+    /// handlers.on_put(Key::from_name("message"), |mut object| {
+    ///     let mut message = String::new();
+    ///     object.read_to_string(&mut message)?;
+    ///     println!("{message}");
+    ///     Ok::<_, std::io::Error>(object.commit()?)
     /// })?;
     /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn on_put<T>(
+    pub fn on_put<E: Into<BoxError>>(
         &self,
         entry: impl Into<Entry>,
-        handler: impl Fn(&mut Receiver) -> io::Result<T> + Send + Sync + 'static,
+        handler: impl Fn(ObjectReader) -> Result<Receipt, E> + Send + Sync + 'static,
     ) -> Result<(), Error> {
-        let handler = Handler::Put(Arc::new(move |object| handler(object).map(drop)));
-        self.table.add(Direction::Put, entry, handler)
+        let handler = Handler::Put(Arc::new(move |object| handler(object).map_err(Into::into)));
+        self.registry.insert(Direction::Put, entry, handler)
     }
 
-    /// Registers a handler for objects that clients get.
+    /// Registers a handler for objects that clients get. A [`Key`](crate::Key) stands for an entry that
+    /// serves requests with any size.
     ///
-    /// It sends the object, and may wait for the receipt; where it just returns `Ok`, the server
-    /// does that. Where it fails or panics, the client's connection is reset.
+    /// The handler returns the receipt, which [`send_path`](ObjectWriter::send_path),
+    /// [`finish`](ObjectWriter::finish) and the like give. If it fails or panics, the connection is
+    /// aborted.
     ///
     /// # Errors
-    /// [`Error::AlreadyRegistered`], and [`Error::Direction`] for the start packet of a put.
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
     ///
     /// ```
-    /// use std::fs::File;
-    /// use dataserver_std::{Handlers, Key, StartPacket};
+    /// use dataserver_std::{Handlers, Key};
     ///
-    /// let handlers = Handlers::default();
-    /// handlers.on_get(StartPacket::get(Key::from_name("start")), |object| {
-    ///     object.send_file(&File::open("object")?)
-    /// })?;
+    /// let handlers = Handlers::new();
+    /// handlers.on_get(Key::from_name("report"), |object| object.send_path("report.csv"))?;
     /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn on_get<T>(
+    pub fn on_get<E: Into<BoxError>>(
         &self,
         entry: impl Into<Entry>,
-        handler: impl Fn(&mut Sender) -> io::Result<T> + Send + Sync + 'static,
+        handler: impl Fn(ObjectWriter) -> Result<Receipt, E> + Send + Sync + 'static,
     ) -> Result<(), Error> {
-        let handler = Handler::Get(Arc::new(move |object| handler(object).map(drop)));
-        self.table.add(Direction::Get, entry, handler)
+        let handler = Handler::Get(Arc::new(move |object| handler(object).map_err(Into::into)));
+        self.registry.insert(Direction::Get, entry, handler)
     }
 
-    /// A reference that does not keep the table in memory.
+    /// Removes the handler of a put, and returns whether there was one. Transfers that it has begun go
+    /// on.
     ///
     /// ```
-    /// let weak = dataserver_std::Handlers::default().downgrade();
+    /// use dataserver_std::{Handlers, Key};
+    ///
+    /// let report = Key::from_name("report");
+    /// let handlers = Handlers::new();
+    /// handlers.on_put(report, |object| object.receive_to("report.csv"))?;
+    /// assert!(handlers.remove_put(report));
+    /// assert!(!handlers.remove_put(report));
+    /// # Ok::<(), dataserver_std::Error>(())
+    /// ```
+    pub fn remove_put(&self, entry: impl Into<Entry>) -> bool {
+        self.registry.remove(Direction::Put, entry).is_some()
+    }
+
+    /// Removes the handler of a get, and returns whether there was one. Transfers that it has begun go
+    /// on.
+    ///
+    /// ```
+    /// use dataserver_std::{Handlers, Key};
+    ///
+    /// assert!(!Handlers::new().remove_get(Key::from_name("report")));
+    /// ```
+    pub fn remove_get(&self, entry: impl Into<Entry>) -> bool {
+        self.registry.remove(Direction::Get, entry).is_some()
+    }
+
+    /// A reference that does not keep the handlers in memory.
+    ///
+    /// ```
+    /// let weak = dataserver_std::Handlers::new().downgrade();
     /// assert!(weak.upgrade().is_none());
     /// ```
     pub fn downgrade(&self) -> WeakHandlers {
-        WeakHandlers { table: Arc::downgrade(&self.table) }
+        WeakHandlers { registry: Arc::downgrade(&self.registry) }
     }
 
-    /// Takes an entry out. What it has begun goes on. Whether there was one.
-    ///
-    /// ```
-    /// use dataserver_std::{Handlers, Key, StartPacket};
-    ///
-    /// let packet = StartPacket::get(Key::from_name("start"));
-    /// let handlers = Handlers::default();
-    /// handlers.on_get(packet, |object| object.send(b"hello"))?;
-    /// assert!(handlers.remove(packet));
-    /// assert!(!handlers.remove(packet));
-    /// # Ok::<(), dataserver_std::Error>(())
-    /// ```
-    pub fn remove(&self, entry: impl Into<Entry>) -> bool {
-        self.table.remove(entry).is_some()
-    }
-
-    /// Serves one stream that was accepted, from the start packet to the end.
+    /// Serves one connection that was accepted, from the start packet to the end.
     ///
     /// # Errors
-    /// An [`Error::Transfer`]: the stream was aborted. Handlers that fail or panic are among them.
+    /// Returns an [`Error::Transfer`] if the connection or its handler fails. The transport was aborted
+    /// then.
     ///
     /// ```
     /// use std::net::{TcpListener, TcpStream};
-    /// use dataserver_std::{Client, Config, Handlers, Key, Receiver, Socket, StartPacket};
+    /// use dataserver_std::{Client, Config, Handlers, Key, Socket};
     ///
-    /// let packet = StartPacket::put(Key::from_name("start"));
-    /// let handlers = Handlers::default();
-    /// handlers.on_put(packet, |object| std::io::copy(object, &mut std::io::sink()))?;
+    /// let report = Key::from_name("report");
+    /// let handlers = Handlers::new();
+    /// handlers.on_get(report, |object| object.send(b"hello"))?;
     ///
     /// let listener = TcpListener::bind("127.0.0.1:0")?;
     /// let address = listener.local_addr()?;
-    /// let client = std::thread::spawn(move || Client::new(address).put(packet)?.send(b"hello"));
+    /// let client = std::thread::spawn(move || {
+    ///     Client::new(address)?.get(report)?.receive_to(std::env::temp_dir().join("dataserver-serve"))
+    /// });
     /// let (stream, _) = listener.accept()?;
-    /// let receipt = handlers.serve(Socket::try_from(stream)?, &Config::default())?;
+    /// let receipt = handlers.serve(Socket::from_std(stream)?, &Config::default())?;
     /// assert_eq!(receipt.bytes, 5);
     /// assert_eq!(client.join().unwrap()?.bytes, 5);
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn serve(
         &self,
-        stream: impl Stream + Send + 'static,
+        transport: impl Transport + Send + 'static,
         config: &Config,
-    ) -> io::Result<Receipt> {
-        let mut driver = Driver::server(stream, config);
-        driver.run(Want::Start)?;
-        let Step::Decide(packet) = driver.connection.step() else {
-            return Err(driver.abort("a server begins with a decision", None));
+    ) -> Result<Receipt, Error> {
+        let mut driver = Driver::server(transport, config);
+        driver.run(Goal::Start)?;
+        let connection = &mut driver.exchange.connection;
+        let Step::Decide(packet) = connection.step() else {
+            return Err(driver.abort("there was no start packet", None));
         };
-        let mut claim = match self.table.claim(&packet, config.limit) {
+        let mut claim = match self.registry.claim(&packet, config.max_object_size) {
             Ok(claim) => claim,
             Err(refusal) => {
-                driver.connection.refuse(refusal);
-                return driver.finish(packet);
+                connection.refuse(refusal);
+                return driver.finish();
             }
         };
-        driver.connection.accept(claim.limit);
-        if let Step::Done(_) = driver.connection.step() {
-            drop(claim);
-            return driver.finish(packet); // larger than this server takes of anyone
-        }
+        connection.accept(claim.limit);
 
-        let (mut driver, handled) = match &claim.handler {
-            Handler::Put(handler) => {
-                let mut object = Receiver { packet, driver };
-                let handled = call(|| handler(&mut object));
-                (object.driver, handled)
-            }
-            Handler::Get(handler) => {
-                let mut object = Sender { packet, driver };
-                let handled = call(|| handler(&mut object));
-                (object.driver, handled)
-            }
-        };
-        let outcome = match handled {
-            Ok(()) => driver.finish(packet),
-            Err((reason, source)) => Err(driver.abort(reason, source)),
-        };
-        if let Step::Done(Ok(_)) = driver.connection.step() {
-            claim.delivered();
+        let (driver, home) = Lent::new(driver);
+        let handled = catch_unwind(AssertUnwindSafe(|| match &claim.handler {
+            Handler::Put(handler) => handler(ObjectReader { driver }),
+            Handler::Get(handler) => handler(ObjectWriter { driver }),
+        }));
+        let driver = home.take();
+        let succeeded = driver.as_ref().is_some_and(|driver| driver.exchange.has_succeeded());
+        if succeeded {
+            claim.succeeded();
         }
-        drop_application_value(claim);
-        drop(driver); // only now can the peer see that it failed, and come again
-        outcome
+        drop_application_value(claim); // before the driver: a peer that sees a reset may try again
+        let failure = match handled {
+            Ok(Ok(receipt)) if succeeded => return Ok(receipt),
+            Ok(Ok(_)) => ("the handler returned the receipt of another object", None),
+            Ok(Err(error)) => ("the handler failed", Some(error)),
+            Err(_panic) => ("the handler panicked", None),
+        };
+        match driver {
+            Some(mut driver) => Err(driver.abort(failure.0, failure.1)),
+            None => Err(Error::aborted(None, Some(packet), failure.0, failure.1)),
+        }
     }
 }
 
-/// Calls a handler. Why it failed, if it did.
-fn call(handler: impl FnOnce() -> io::Result<()>) -> Result<(), (&'static str, Option<io::Error>)> {
-    match catch_unwind(AssertUnwindSafe(handler)) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(("the handler failed", Some(error))),
-        Err(_panic) => Err(("the handler panicked", None)),
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handlers").finish_non_exhaustive()
+    }
+}
+
+/// A reference to [`Handlers`] that does not keep them in memory: for a handler that registers others.
+///
+/// A handler that holds a clone of its own handlers is a reference cycle: none of them, and nothing that
+/// they captured, would ever be dropped.
+///
+/// ```
+/// use dataserver_std::{Handlers, Key};
+///
+/// let handlers = Handlers::new();
+/// let weak = handlers.downgrade();
+/// handlers.on_put(Key::from_name("start"), move |object| {
+///     if let Some(handlers) = weak.upgrade() {
+///         handlers.on_get(Key::from_name("next"), |object| object.send(b"hello"))?;
+///     }
+///     object.receive_to("start")
+/// })?;
+/// # Ok::<(), dataserver_std::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct WeakHandlers {
+    registry: Weak<SharedRegistry<Handler>>,
+}
+
+impl WeakHandlers {
+    /// The handlers, if something else still holds them, such as the server.
+    ///
+    /// ```
+    /// use dataserver_std::Handlers;
+    ///
+    /// let handlers = Handlers::new();
+    /// let weak = handlers.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(handlers);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    pub fn upgrade(&self) -> Option<Handlers> {
+        self.registry.upgrade().map(|registry| Handlers { registry })
+    }
+}
+
+impl fmt::Debug for WeakHandlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakHandlers").finish_non_exhaustive()
     }
 }

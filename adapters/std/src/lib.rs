@@ -1,54 +1,63 @@
-//! dataserver over blocking sockets and threads: hand one object across one connection, and know on
-//! both sides how it ended.
+//! Transfer one object over one connection, over blocking sockets and threads, and know on both sides
+//! how it ended.
 //!
-//! A [`Server`] registers handlers for start packets; a [`Client`] connects, sends a start packet,
-//! and the matching handler reads the object ([put](Server::on_put)) or writes it
-//! ([get](Server::on_get)).
+//! A [`Server`] registers handlers for keys. A [`Client`] connects and sends a start packet, and the
+//! matching handler reads the object ([put](Server::on_put)) or writes it ([get](Server::on_get)).
 //!
 //! ```
-//! use std::fs::File;
-//! use std::io;
-//! use dataserver_std::{Client, Key, Server, StartPacket};
+//! use dataserver_std::{Client, Key, Server};
 //!
-//! const PUT: StartPacket = StartPacket::put(Key::from_name("report"));
+//! const REPORT: Key = Key::from_name("report");
 //!
-//! # let path = std::env::temp_dir().join(format!("dataserver-doc-{}", std::process::id()));
-//! # let stored = path.clone();
+//! # let directory = std::env::temp_dir().join(format!("dataserver-doc-{}", std::process::id()));
+//! # std::fs::create_dir(&directory).unwrap();
+//! # std::env::set_current_dir(&directory).unwrap();
+//! # std::fs::write("report.csv", "all is well").unwrap();
 //! let server = Server::bind("127.0.0.1:0")?;
-//! server.on_put(PUT, move |object| {
-//!     let file = File::create(&stored)?;
-//!     object.receive_file(&file)?;
-//!     file.sync_all() // Ok = committed: now the client gets its receipt
-//! })?;
-//! let address = server.local_addr()?;
+//! server.on_put(REPORT, |object| object.receive_to("stored.csv"))?; // the receipt follows the commit
+//! server.on_get(REPORT, |object| object.send_path("stored.csv"))?;
+//! let address = server.local_addr();
 //! std::thread::spawn(|| server.run());
 //!
-//! let receipt = Client::new(address).put(PUT)?.send(b"all is well")?;
-//! assert_eq!(receipt.bytes, 11);
-//! assert_eq!(std::fs::read(&path)?, b"all is well");
-//! # std::fs::remove_file(path)?;
-//! # Ok::<(), io::Error>(())
+//! let client = Client::new(address)?;
+//! let receipt = client.put(REPORT)?.send_path("report.csv")?;
+//! assert_eq!(receipt.bytes, 11); // stored by the server
+//! client.get(REPORT)?.receive_to("copy.csv")?;
+//! # assert_eq!(std::fs::read("copy.csv").unwrap(), b"all is well");
+//! # std::fs::remove_dir_all(directory).unwrap();
+//! # Ok::<(), dataserver_std::Error>(())
 //! ```
 //!
 //! # How a connection ends
 //!
-//! An orderly end is success, on both sides: the sender has a [`Receipt`] only after the receiver
-//! has committed. Anything else resets the connection: a [`Receiver`] or [`Sender`] that is dropped,
-//! a handler that fails or panics, a time-out, a process that is killed. Every error says whose
-//! fault it was: [`Error::of`] finds it in an [`io::Error`](std::io::Error), and
-//! [`Error::cause`] has the [core's](dataserver_core::Error) word for it.
+//! A graceful close is success, on both sides: the sender has a [`Receipt`] only after the receiver has
+//! committed. Anything else is an abortive close: an [`ObjectReader`] or [`ObjectWriter`] that is
+//! dropped, a handler that fails or panics, a timeout, a process that is killed. An [`Error`] says which
+//! side was at fault.
+//!
+//! # Errors
+//!
+//! Reads and writes of objects return [`std::io::Error`], everything else [`Error`], which converts into it;
+//! [`Error::of`] finds it there again. So a `main` that does both returns `io::Result<()>`, and a handler ends
+//! with `Ok::<_, io::Error>(object.commit()?)`.
 //!
 //! # Which part to use
 //!
 //! - [`Server`] and [`Client`] for TCP.
-//! - [`Handlers::serve`], [`Sender::open`] and [`Receiver::open`] for a stream of your own that is
-//!   connected already: a [`Socket`] (TCP or Unix), or anything that implements [`Stream`].
+//! - [`Handlers::serve`], [`ObjectWriter::open`] and [`ObjectReader::open`] for a transport that is
+//!   connected already: a [`Socket`] (TCP or Unix), or any other [`Transport`].
 //! - [`dataserver_core`] for an event loop of your own.
 //!
-//! # Time
+//! # Timeouts
 //!
-//! The timeouts of [`Config`] concern the peer only: a handler that is slow on its own side is not
-//! cut off. There is no timer thread; each wait for a socket ends at the core's deadline.
+//! The timeouts of [`Config`] apply only while this side waits for the peer: a slow handler is not cut
+//! off. There is no timer thread; each wait for a socket ends at the core's deadline.
+//!
+//! # Signals
+//!
+//! sendfile(2) raises SIGPIPE if the peer is gone, and a file that grows beyond `RLIMIT_FSIZE` raises
+//! SIGXFSZ. Rust's runtime ignores SIGPIPE. A server should ignore SIGXFSZ too: then only the transfer
+//! fails.
 
 mod client;
 mod driver;
@@ -57,18 +66,23 @@ mod listener;
 mod object;
 mod report;
 mod server;
-mod stream;
+mod socket;
+mod transport;
 
 pub use client::Client;
-pub use dataserver_adapter::{Address, Error, Receipt, after, now};
+pub use dataserver_common::{
+    Abort, Address, BoxError, Error, InvalidAddress, Receipt, Request, now,
+};
 pub use dataserver_core::{
-    self as core, Config, Direction, Entry, Instant, Key, ObjectSize, StartPacket, Timeouts,
+    self as protocol, AlreadyRegistered, Cause, Config, Direction, Entry, Instant, InvalidKey, Key,
+    LocalError, ObjectSize, PeerError, Refusal, SizeOutOfRange, StartPacket, Timeouts, Timer,
 };
 pub use handlers::{Handlers, WeakHandlers};
-pub use object::{Receiver, Sender};
-pub use server::{Server, StopHandle};
-pub use stream::{Socket, Stream};
+pub use object::{ObjectReader, ObjectWriter};
+pub use server::{Server, ShutdownHandle};
+pub use socket::Socket;
+pub use transport::Transport;
 
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,20 +1,20 @@
-//! Where the threads of a server wait for connections, until it is to stop.
+//! The listener of a server, on which its threads wait for connections.
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(crate) use closed::Listener;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) use shut_down::Listener;
 
-/// A listener that, shut down, wakes all who wait, and refuses.
+/// A listener whose shutdown wakes all waiting threads and refuses clients.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod shut_down {
     use std::io;
     use std::net::{SocketAddr, TcpListener};
     use std::os::fd::OwnedFd;
 
-    use dataserver_adapter::tcp::{self, Backlog};
+    use dataserver_common::tcp::{self, Backlog};
 
-    use crate::stream::WAITS;
+    use crate::socket::BLOCKING_MODE;
 
     pub(crate) struct Listener {
         listener: TcpListener,
@@ -27,12 +27,12 @@ mod shut_down {
             Ok(Self { backlog: Backlog::of(&listener)?, listener })
         }
 
-        /// Waits for the next connection.
+        /// BlockingMode for the next connection.
         pub(crate) fn accept(&self) -> io::Result<(OwnedFd, SocketAddr)> {
-            self.backlog.accept(&self.listener, WAITS)
+            self.backlog.accept(&self.listener, BLOCKING_MODE)
         }
 
-        /// Refuses further connections, and has who waits fail.
+        /// Refuses further connections, and wakes the waiting threads, whose calls fail.
         pub(crate) fn stop(&self) {
             // It fails only where the listener has been shut down already.
             _ = tcp::stop_listening(&self.listener);
@@ -44,8 +44,8 @@ mod shut_down {
     }
 }
 
-/// A listener that must be closed to refuse, as it cannot be shut down on macOS, nor on FreeBSD, where
-/// this wakes one thread. A signal wakes all, and it is closed once they have left it.
+/// A listener that must be closed to refuse clients: it cannot be shut down on macOS, and on FreeBSD that
+/// wakes only one thread. A signal wakes all threads, and the listener is closed when they have left it.
 #[cfg(any(test, not(any(target_os = "linux", target_os = "android"))))]
 mod closed {
     use std::io;
@@ -53,14 +53,14 @@ mod closed {
     use std::os::fd::OwnedFd;
     use std::sync::{PoisonError, RwLock};
 
-    use dataserver_adapter::tcp::{Backlog, Waits};
+    use dataserver_common::tcp::{Backlog, BlockingMode};
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::io::retry_on_intr;
 
-    use crate::stream::Signal;
+    use crate::socket::Signal;
 
     pub(crate) struct Listener {
-        /// Read by who waits. `None` once it is closed.
+        /// Locked for reading by the waiting threads. `None` once it is closed.
         listener: RwLock<Option<TcpListener>>,
         backlog: Backlog,
         address: SocketAddr,
@@ -78,11 +78,11 @@ mod closed {
             })
         }
 
-        /// Waits for the next connection.
+        /// BlockingMode for the next connection.
         pub(crate) fn accept(&self) -> io::Result<(OwnedFd, SocketAddr)> {
             let listener = self.listener.read().unwrap_or_else(PoisonError::into_inner);
             while let Some(listener) = listener.as_ref().filter(|_| !self.stopped.is_raised()) {
-                match self.backlog.accept(listener, Waits::Never) {
+                match self.backlog.accept(listener, BlockingMode::Never) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     accepted => return accepted,
                 }
@@ -95,9 +95,9 @@ mod closed {
             Err(io::ErrorKind::NotConnected.into())
         }
 
-        /// Refuses further connections, and has who waits fail.
+        /// Refuses further connections, and wakes the waiting threads, whose calls fail.
         pub(crate) fn stop(&self) {
-            // A socket of this process that nobody else has: there is no reason to fail.
+            // It cannot fail: no other process has this socket.
             _ = self.stopped.raise();
             *self.listener.write().unwrap_or_else(PoisonError::into_inner) = None;
         }

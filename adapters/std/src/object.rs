@@ -1,65 +1,67 @@
-//! An object on its way: what handlers and clients read from and write to.
+//! An object that is transferred: what handlers and clients read from and write to.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use dataserver_adapter::object::{
+use dataserver_common::object::{
     FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE, copy_buffer,
+    open_regular, regular_len,
 };
-use dataserver_adapter::{NewFile, Receipt, Want};
-use dataserver_core::{Config, Direction, StartPacket};
+use dataserver_common::{Error, Goal, Lent, NewFile, Receipt, Request};
+use dataserver_core::{Config, Direction, ObjectSize};
 
 use crate::driver::Driver;
-use crate::stream::Stream;
+use crate::transport::Transport;
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
 ///
-/// Read it to its end. An error of [`read`](Read::read) is final: the connection failed, and what
-/// was read is not the object.
+/// [`receive_to`](Self::receive_to) stores it in a file. Otherwise read it to its end, make it durable,
+/// and then [`commit`](Self::commit) it: that gives the sender its receipt. An error of
+/// [`read`](Read::read) is final: the connection has failed, and the bytes that were read are not the
+/// object.
 ///
-/// A handler that returns `Ok` has committed the object; a client says so with
-/// [`commit`](Self::commit). Dropping it before that resets the connection.
+/// Dropping the reader before the commit aborts the connection.
 ///
 /// ```no_run
-/// use std::fs::File;
-/// use dataserver_std::{Client, Key, StartPacket};
+/// use std::io::Read;
+/// use dataserver_std::{Client, Key};
 ///
-/// let mut object = Client::new("127.0.0.1:8089").get(StartPacket::get(Key::from_name("start")))?;
-/// let file = File::create("object")?;
-/// object.receive_file(&file)?;
-/// file.sync_all()?;
+/// let mut object = Client::new("127.0.0.1:8089")?.get(Key::from_name("report"))?;
+/// let mut report = String::new();
+/// object.read_to_string(&mut report)?;
 /// object.commit()?;
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Receiver {
-    pub(crate) packet: StartPacket,
-    pub(crate) driver: Box<Driver>,
+#[must_use = "dropping it aborts the connection"]
+pub struct ObjectReader {
+    pub(crate) driver: Lent<Box<Driver>>,
 }
 
-impl Receiver {
-    /// Begins a get over a stream that is connected already: sends the start packet.
+impl ObjectReader {
+    /// Begins a get over a transport that is connected already: sends the start packet.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer).
+    /// Returns an [`Error::Transfer`] if the connection fails.
     ///
     /// ```
     /// use std::io::Read;
     /// use std::os::unix::net::UnixStream;
-    /// use dataserver_std::{Config, Handlers, Key, Receiver, Socket, StartPacket};
+    /// use dataserver_std::{Config, Handlers, Key, ObjectReader, Socket};
     ///
-    /// const PACKET: StartPacket = StartPacket::get(Key::from_name("start"));
+    /// const REPORT: Key = Key::from_name("report");
     ///
     /// let (client, server) = UnixStream::pair()?;
     /// let serving = std::thread::spawn(move || {
-    ///     let handlers = Handlers::default();
-    ///     handlers.on_get(PACKET, |object| object.send(b"hello"))?;
-    ///     handlers.serve(Socket::try_from(server)?, &Config::default())
+    ///     let handlers = Handlers::new();
+    ///     handlers.on_get(REPORT, |object| object.send(b"hello"))?;
+    ///     handlers.serve(Socket::from_unix(server)?, &Config::default())
     /// });
     ///
-    /// let mut object = Receiver::open(Socket::try_from(client)?, PACKET, &Config::default())?;
+    /// let mut object = ObjectReader::open(Socket::from_unix(client)?, REPORT, &Config::default())?;
     /// let mut text = String::new();
     /// object.read_to_string(&mut text)?;
     /// object.commit()?;
@@ -68,338 +70,411 @@ impl Receiver {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn open(
-        stream: impl Stream + Send + 'static,
-        packet: StartPacket,
+        transport: impl Transport + Send + 'static,
+        request: impl Into<Request>,
         config: &Config,
-    ) -> io::Result<Self> {
-        let mut driver = Driver::client(stream, packet, Direction::Get, config)?;
-        driver.run(Want::Start)?;
-        Ok(Self { packet, driver })
+    ) -> Result<Self, Error> {
+        let mut driver = Driver::client(transport, Direction::Get, request.into(), config);
+        driver.run(Goal::Start)?;
+        Ok(Self { driver: Lent::owned(driver) })
     }
 
-    /// The start packet of this connection.
+    /// The size that was declared in the start packet.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Receiver) {
-    /// println!("declared: {}", object.packet().size());
+    /// # fn handler(object: &dataserver_std::ObjectReader) {
+    /// println!("declared: {}", object.declared_size());
     /// # }
     /// ```
-    pub fn packet(&self) -> StartPacket {
-        self.packet
+    pub fn declared_size(&self) -> ObjectSize {
+        self.driver.exchange.declared_size()
     }
 
-    /// The address of the sender, where it has one.
+    /// The address of the sender, if it has one.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Receiver) {
-    /// println!("from {:?}", object.peer());
+    /// # fn handler(object: &dataserver_std::ObjectReader) {
+    /// println!("from {:?}", object.peer_addr());
     /// # }
     /// ```
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.driver.stream.peer()
-    }
-
-    /// Receives what is left of the object into a file, at its cursor. How many bytes that was.
-    ///
-    /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
-    ///
-    /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Receiver) -> std::io::Result<()> {
-    /// let file = std::fs::File::create("object")?;
-    /// let bytes = object.receive_file(&file)?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn receive_file(&mut self, mut file: &File) -> io::Result<u64> {
-        let before = self.driver.connection.moved();
-        if self.packet.size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
-            while self.driver.run(Want::ReceiveFile(file))? > 0 {}
-        }
-        let mut buffer = match copy_buffer() {
-            Ok(buffer) => buffer,
-            Err(error) => return Err(self.driver.abort(SINK_FAILED, Some(error))),
-        };
-        loop {
-            let n = self.read(&mut buffer)?;
-            if n == 0 {
-                return Ok(self.driver.connection.moved() - before);
-            }
-            if let Err(error) = file.write_all(&buffer[..n]) {
-                return Err(self.driver.abort(SINK_FAILED, Some(error)));
-            }
-        }
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.driver.transport.peer_addr()
     }
 
     /// Stores the object in a file of this name, and gives the sender its receipt.
     ///
     /// The object goes to a temporary file beside the target, which is synced and renamed when it is
-    /// complete. So many connections can store to one name at once: a reader of the name finds one whole
-    /// object, and each sender has a receipt only for an object that had the name.
+    /// complete. Several connections can store to one name at the same time: a reader of that name finds one
+    /// complete object, and a sender has a receipt only for an object that had the name.
     ///
     /// # Errors
-    /// Returns an [`Error::Transfer`](crate::Error::Transfer), with the error of the file system if
-    /// that is what failed. The target is then as before.
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file system. The
+    /// target is then as before.
     ///
     /// ```no_run
-    /// use dataserver_std::{Client, Key, StartPacket};
+    /// use dataserver_std::{Client, Key};
     ///
-    /// let report = StartPacket::get(Key::from_name("report"));
-    /// let receipt = Client::new("127.0.0.1:8089").get(report)?.receive_to("report")?;
-    /// # Ok::<(), std::io::Error>(())
+    /// let client = Client::new("127.0.0.1:8089")?;
+    /// let receipt = client.get(Key::from_name("report"))?.receive_to("report.csv")?;
+    /// println!("{} bytes", receipt.bytes);
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn receive_to(&mut self, path: impl AsRef<Path>) -> io::Result<Receipt> {
-        let stored =
-            NewFile::create(path).map_err(|error| self.driver.abort(SINK_FAILED, Some(error)))?;
+    pub fn receive_to(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
+        let stored = NewFile::create(path).map_err(|error| self.sink_failed(error))?;
         self.receive_file(stored.file())?;
-        stored.commit().map_err(|error| self.driver.abort(SINK_FAILED, Some(error)))?;
+        stored.commit().map_err(|error| self.sink_failed(error))?;
         self.commit()
     }
 
-    /// Says that the object is stored, for good: gives the sender its receipt.
+    /// Receives what is left of the object into an open file, at its cursor, and returns how many bytes
+    /// that was. [`commit`](Self::commit) follows when the file is durable.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer): also where the object was not read to its
-    /// end. If it is the connection that failed here, the sender may not know that the object was
-    /// stored.
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Receiver) -> std::io::Result<()> {
+    /// # use dataserver_std::{Error, ObjectReader, Receipt};
+    /// # fn handler(mut object: ObjectReader) -> Result<Receipt, Box<dyn std::error::Error>> {
+    /// let file = std::fs::File::create("object")?;
+    /// object.receive_file(&file)?;
+    /// file.sync_all()?;
+    /// Ok(object.commit()?)
+    /// # }
+    /// ```
+    pub fn receive_file(&mut self, mut file: &File) -> Result<u64, Error> {
+        let before = self.driver.exchange.connection.moved();
+        if self.declared_size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
+            while self.driver.run(Goal::ReceiveFile(file))? > 0 {}
+        }
+        let mut buffer = copy_buffer().map_err(|error| self.sink_failed(error))?;
+        loop {
+            match self.driver.run(Goal::Receive(&mut buffer))? {
+                0 => return Ok(self.driver.exchange.connection.moved() - before),
+                n => file.write_all(&buffer[..n]).map_err(|error| self.sink_failed(error))?,
+            }
+        }
+    }
+
+    /// Reports that the object is durable: gives the sender its receipt.
+    ///
+    /// # Errors
+    /// Returns an [`Error::Transfer`] if the connection fails, or if the object was not read to its end.
+    /// If the connection fails here, the sender may not know that the object was stored.
+    ///
+    /// ```no_run
+    /// # use dataserver_std::{Error, ObjectReader};
+    /// # fn handler(object: ObjectReader) -> Result<(), Error> {
     /// let receipt = object.commit()?;
     /// println!("{receipt}");
     /// # Ok(())
     /// # }
     /// ```
-    pub fn commit(&mut self) -> io::Result<Receipt> {
-        self.driver.finish(self.packet)
+    pub fn commit(mut self) -> Result<Receipt, Error> {
+        self.driver.finish()
+    }
+
+    fn sink_failed(&mut self, error: io::Error) -> Error {
+        self.driver.abort(SINK_FAILED, Some(error.into()))
     }
 }
 
-impl Read for Receiver {
+impl Read for ObjectReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
         }
-        self.driver.run(Want::Receive(buffer))
+        Ok(self.driver.run(Goal::Receive(buffer))?)
+    }
+}
+
+impl fmt::Debug for ObjectReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug(&self.driver, "ObjectReader", f)
     }
 }
 
 /// An object that leaves: in the handler of a get, and from [`Client::put`](crate::Client::put).
 ///
-/// Send all of it at once with [`send`](Self::send), [`send_file`](Self::send_file) or
-/// [`send_reader`](Self::send_reader), which wait for the receipt. Or write it piece by piece, and
-/// then ask for the receipt with [`finish`](Self::finish). A handler may leave that to the server.
-/// Dropping it before that resets the connection.
+/// Send the whole object with [`send`](Self::send), [`send_path`](Self::send_path),
+/// [`send_file`](Self::send_file) or [`send_reader`](Self::send_reader), which wait for the receipt. Or
+/// write it piece by piece, and then ask for the receipt with [`finish`](Self::finish). An object that is
+/// written piece by piece has an unknown size, unless the [`Request`] declares one.
+///
+/// Dropping the writer before that aborts the connection.
 ///
 /// ```no_run
 /// use std::io::Write;
-/// use dataserver_std::{Client, Key, StartPacket};
+/// use dataserver_std::{Client, Key};
 ///
-/// let mut object = Client::new("127.0.0.1:8089").put(StartPacket::put(Key::from_name("start")))?;
+/// let mut object = Client::new("127.0.0.1:8089")?.put(Key::from_name("report"))?;
 /// object.write_all(b"hello, ")?;
 /// object.write_all(b"world")?;
 /// assert_eq!(object.finish()?.bytes, 12);
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Sender {
-    pub(crate) packet: StartPacket,
-    pub(crate) driver: Box<Driver>,
+#[must_use = "dropping it aborts the connection"]
+pub struct ObjectWriter {
+    pub(crate) driver: Lent<Box<Driver>>,
 }
 
-impl Sender {
-    /// Begins a put over a stream that is connected already. The start packet leaves with the first
-    /// bytes of the object; [`flush`](Write::flush) sends it ahead of a first write that takes long.
-    ///
-    /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer).
+impl ObjectWriter {
+    /// Begins a put over a transport that is connected already. The start packet leaves with the first
+    /// bytes of the object; [`flush`](Write::flush) sends it earlier.
     ///
     /// ```
     /// use std::io;
     /// use std::os::unix::net::UnixStream;
-    /// use dataserver_std::{Config, Handlers, Key, Sender, Socket, StartPacket};
+    /// use dataserver_std::{Config, Handlers, Key, ObjectWriter, Socket};
     ///
-    /// const PACKET: StartPacket = StartPacket::put(Key::from_name("start"));
+    /// const REPORT: Key = Key::from_name("report");
     ///
     /// let (client, server) = UnixStream::pair()?;
     /// let serving = std::thread::spawn(move || {
-    ///     let handlers = Handlers::default();
-    ///     handlers.on_put(PACKET, |object| io::copy(object, &mut io::sink()))?;
-    ///     handlers.serve(Socket::try_from(server)?, &Config::default())
+    ///     let handlers = Handlers::new();
+    ///     handlers.on_put(REPORT, |mut object| {
+    ///         io::copy(&mut object, &mut io::sink())?;
+    ///         Ok::<_, io::Error>(object.commit()?)
+    ///     })?;
+    ///     handlers.serve(Socket::from_unix(server)?, &Config::default())
     /// });
     ///
-    /// let mut object = Sender::open(Socket::try_from(client)?, PACKET, &Config::default())?;
+    /// let object = ObjectWriter::open(Socket::from_unix(client)?, REPORT, &Config::default());
     /// assert_eq!(object.send(b"hello")?.bytes, 5);
     /// assert_eq!(serving.join().unwrap()?.bytes, 5);
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), io::Error>(())
     /// ```
     pub fn open(
-        stream: impl Stream + Send + 'static,
-        packet: StartPacket,
+        transport: impl Transport + Send + 'static,
+        request: impl Into<Request>,
         config: &Config,
-    ) -> io::Result<Self> {
-        Ok(Self { packet, driver: Driver::client(stream, packet, Direction::Put, config)? })
+    ) -> Self {
+        let driver = Driver::client(transport, Direction::Put, request.into(), config);
+        Self { driver: Lent::owned(driver) }
     }
 
-    /// The start packet of this connection.
+    /// The size that is declared in the start packet, or will be.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Sender) {
-    /// println!("declared: {}", object.packet().size());
+    /// # fn handler(object: &dataserver_std::ObjectWriter) {
+    /// println!("declared: {}", object.declared_size());
     /// # }
     /// ```
-    pub fn packet(&self) -> StartPacket {
-        self.packet
+    pub fn declared_size(&self) -> ObjectSize {
+        self.driver.exchange.declared_size()
     }
 
-    /// The address of the receiver, where it has one.
+    /// The address of the receiver, if it has one.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Sender) {
-    /// println!("to {:?}", object.peer());
+    /// # fn handler(object: &dataserver_std::ObjectWriter) {
+    /// println!("to {:?}", object.peer_addr());
     /// # }
     /// ```
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.driver.stream.peer()
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.driver.transport.peer_addr()
     }
 
     /// Sends these bytes, which are all (the rest) of the object, and waits for the receipt.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer).
+    /// Returns an [`Error::Transfer`] if the connection fails.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Sender) -> std::io::Result<()> {
-    /// object.send(b"hello, world")?;
-    /// # Ok(())
+    /// # use dataserver_std::{Error, ObjectWriter, Receipt};
+    /// # fn handler(object: ObjectWriter) -> Result<Receipt, Error> {
+    /// object.send(b"hello, world")
     /// # }
     /// ```
-    pub fn send(&mut self, mut bytes: &[u8]) -> io::Result<Receipt> {
-        let rest = Rest(self);
-        while !bytes.is_empty() {
-            match rest.0.driver.run(Want::SendLast(bytes))? {
-                0 => return Err(io::ErrorKind::WriteZero.into()), // it is over already
-                n => bytes = &bytes[n..],
-            }
-        }
-        rest.mark_sent();
+    pub fn send(mut self, bytes: &[u8]) -> Result<Receipt, Error> {
+        self.driver.exchange.declare_known_size(bytes.len() as u64);
+        self.send_last(bytes)?;
         self.finish()
     }
 
-    /// Sends a file from its cursor to its end, and waits for the receipt. A regular file: reading
-    /// one does not wait. For anything else there is [`send_reader`](Self::send_reader).
-    ///
-    /// It must not change meanwhile: the system may send pages of it as they are when they leave, and
-    /// not as they were when they were counted (sendfile(2)). One that has shrunk or grown fails
-    /// against a declared size.
-    ///
-    /// A peer that is gone raises SIGPIPE here: sendfile(2) knows no other way. Rust's runtime has a
-    /// program ignore it; one that has changed that, or has no such runtime, must see to it.
+    /// Sends a regular file, and waits for the receipt.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer), with what the file said where that failed.
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Sender) -> std::io::Result<()> {
-    /// object.send_file(&std::fs::File::open("object")?)?;
-    /// # Ok(())
+    /// use dataserver_std::{Client, Key};
+    ///
+    /// let client = Client::new("127.0.0.1:8089")?;
+    /// let receipt = client.put(Key::from_name("report"))?.send_path("report.csv")?;
+    /// println!("{} bytes were stored by the server", receipt.bytes);
+    /// # Ok::<(), dataserver_std::Error>(())
+    /// ```
+    pub fn send_path(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
+        match open_regular(path.as_ref()) {
+            Ok(file) => self.send_file(&file),
+            Err(error) => Err(self.source_failed(error)),
+        }
+    }
+
+    /// Sends an open file from its cursor to its end, and waits for the receipt. The size of a regular
+    /// file is declared. For pipes and devices there is [`send_reader`](Self::send_reader).
+    ///
+    /// The file must not change meanwhile: the system may send its pages as they are when they leave, not
+    /// as they were when they were counted (sendfile(2)). A file that shrinks or grows fails against its
+    /// declared size.
+    ///
+    /// A peer that is gone raises SIGPIPE in sendfile(2). Rust's runtime ignores it; a program that has
+    /// changed that must ignore it itself.
+    ///
+    /// # Errors
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file.
+    ///
+    /// ```no_run
+    /// # use dataserver_std::{ObjectWriter, Receipt};
+    /// # fn handler(object: ObjectWriter) -> Result<Receipt, Box<dyn std::error::Error>> {
+    /// Ok(object.send_file(&std::fs::File::open("object")?)?)
     /// # }
     /// ```
-    pub fn send_file(&mut self, mut file: &File) -> io::Result<Receipt> {
+    pub fn send_file(mut self, mut file: &File) -> Result<Receipt, Error> {
+        if let Some(len) = regular_len(file) {
+            self.driver.exchange.declare_known_size(len);
+        }
         let mut first = Vec::with_capacity(FIRST_BYTES);
         match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
             Ok(FIRST_BYTES) => {}
-            Ok(_) => return self.send(&first),
-            Err(error) => return Err(self.driver.abort(SOURCE_FAILED, Some(error))),
+            Ok(_) => {
+                self.send_last(&first)?;
+                return self.finish();
+            }
+            Err(error) => return Err(self.source_failed(error)),
         }
-        let mut rest = Rest(self);
-        rest.0.write_all(&first)?;
-        drop(first); // nobody holds a buffer for what follows
-        while rest.0.driver.run(Want::SendFile(file))? > 0 {}
-        rest.copy(&mut file)?;
-        rest.mark_sent();
+        self.send_rest(|object| {
+            object.send_all(&first)?;
+            drop(first); // no buffer is held for what follows
+            while object.driver.run(Goal::SendFile(file))? > 0 {}
+            object.copy(&mut file)
+        })?;
         self.finish()
     }
 
-    /// Sends all that a reader has, and waits for the receipt. It may be slow: the start packet goes
-    /// ahead, and only the peer has to be in time.
+    /// Sends all bytes of a reader, and waits for the receipt. The reader may be slow: the start packet
+    /// is sent first, and the peer's idle timeout applies between one byte and the next.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer), with what the reader said where that failed.
+    /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the reader.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Sender) -> std::io::Result<()> {
-    /// object.send_reader(std::io::stdin())?;
-    /// # Ok(())
+    /// # use dataserver_std::{Error, ObjectWriter, Receipt};
+    /// # fn handler(object: ObjectWriter) -> Result<Receipt, Error> {
+    /// object.send_reader(std::io::stdin())
     /// # }
     /// ```
-    pub fn send_reader(&mut self, mut reader: impl Read) -> io::Result<Receipt> {
-        let mut rest = Rest(self);
-        rest.0.flush()?;
-        rest.copy(&mut reader)?;
-        rest.mark_sent();
+    pub fn send_reader(mut self, mut reader: impl Read) -> Result<Receipt, Error> {
+        self.send_rest(|object| {
+            object.driver.run(Goal::Start)?;
+            object.copy(&mut reader)
+        })?;
         self.finish()
     }
 
     /// Ends the object, and waits for the receipt.
     ///
     /// # Errors
-    /// An [`Error::Transfer`](crate::Error::Transfer).
+    /// Returns an [`Error::Transfer`] if the connection fails.
     ///
     /// ```no_run
-    /// # fn handler(object: &mut dataserver_std::Sender) -> std::io::Result<()> {
+    /// # use dataserver_std::{Error, ObjectWriter};
+    /// # fn handler(object: ObjectWriter) -> Result<(), Error> {
     /// let receipt = object.finish()?;
     /// println!("{receipt}");
     /// # Ok(())
     /// # }
     /// ```
-    pub fn finish(&mut self) -> io::Result<Receipt> {
-        self.driver.finish(self.packet)
-    }
-}
-
-/// The rest of an object, while it is sent. If that fails, panics or is given up in the middle, the
-/// connection is aborted: the part that was sent must not pass for the whole.
-struct Rest<'a>(&'a mut Sender);
-
-impl Rest<'_> {
-    fn mark_sent(self) {
-        mem::forget(self);
+    pub fn finish(mut self) -> Result<Receipt, Error> {
+        self.driver.finish()
     }
 
-    /// Sends what a reader has.
-    fn copy(&mut self, reader: &mut impl Read) -> io::Result<()> {
+    fn send_last(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.send_rest(|object| {
+            let mut left = bytes;
+            while !left.is_empty() {
+                match object.driver.run(Goal::SendLast(left))? {
+                    0 => return Ok(()), // it is over: `finish` reports it
+                    n => left = &left[n..],
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn send_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            match self.driver.run(Goal::Send(bytes))? {
+                0 => return Err(self.driver.abort("the object has ended already", None)),
+                n => bytes = &bytes[n..],
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, reader: &mut impl Read) -> Result<(), Error> {
         let mut buffer = copy_buffer().map_err(|error| self.source_failed(error))?;
         loop {
             match reader.read(&mut buffer) {
                 Ok(0) => return Ok(()),
-                Ok(n) => self.0.write_all(&buffer[..n])?,
+                Ok(n) => self.send_all(&buffer[..n])?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.source_failed(error)),
             }
         }
     }
 
-    fn source_failed(&mut self, error: io::Error) -> io::Error {
-        self.0.driver.abort(SOURCE_FAILED, Some(error))
+    /// Sends the rest of the object. If that fails or panics in the middle, the connection is aborted: a
+    /// part must not pass for the whole.
+    fn send_rest(
+        &mut self,
+        send: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let guard = AbortOnDrop(self);
+        send(&mut *guard.0)?;
+        mem::forget(guard);
+        Ok(())
+    }
+
+    fn source_failed(&mut self, error: io::Error) -> Error {
+        self.driver.abort(SOURCE_FAILED, Some(error.into()))
     }
 }
 
-impl Drop for Rest<'_> {
+struct AbortOnDrop<'a>(&'a mut ObjectWriter);
+
+impl Drop for AbortOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.driver.give_up(SEND_GIVEN_UP);
+        self.0.driver.exchange.abort(SEND_GIVEN_UP, None);
     }
 }
 
-impl Write for Sender {
+impl Write for ObjectWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);
         }
-        self.driver.run(Want::Send(bytes))
+        Ok(self.driver.run(Goal::Send(bytes))?)
     }
 
-    /// Sends the start packet, if it has not left with anything yet. Nothing else is held back.
+    /// Sends the start packet, if it has not left yet. Nothing else is held back. A `send` that follows can no
+    /// longer declare the size of its object: give it to the request.
     fn flush(&mut self) -> io::Result<()> {
-        self.driver.run(Want::Start).map(drop)
+        self.driver.run(Goal::Start)?;
+        Ok(())
     }
+}
+
+impl fmt::Debug for ObjectWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug(&self.driver, "ObjectWriter", f)
+    }
+}
+
+fn debug(driver: &Driver, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_struct(name)
+        .field("peer", &driver.transport.peer_addr())
+        .field("packet", &driver.exchange.connection.packet())
+        .field("moved", &driver.exchange.connection.moved())
+        .finish_non_exhaustive()
 }

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use dataserver_adapter::{Error, Receipt};
+use dataserver_common::{Error, Receipt};
 
-/// What the application gave to [`Server::report`](crate::Server::report).
-pub(crate) type Report = dyn Fn(io::Result<Receipt>) + Send + Sync;
+/// What the application gave to [`Server::on_complete`](crate::Server::on_complete).
+pub(crate) type Report = dyn Fn(Result<Receipt, Error>) + Send + Sync;
 
 /// How many reports may wait. Further ones are counted, and only their number is reported.
 const QUEUE: usize = 1024;
@@ -21,7 +21,7 @@ const QUEUE: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) struct Reporter {
-    queue: SyncSender<io::Result<Receipt>>,
+    queue: SyncSender<Result<Receipt, Error>>,
     counts: Arc<Counts>,
     /// Closed when the thread has ended.
     ended: Mutex<Receiver<()>>,
@@ -48,13 +48,13 @@ impl Reporter {
     }
 
     /// Hands a report over. Never waits.
-    pub(crate) fn report(&self, outcome: io::Result<Receipt>) {
+    pub(crate) fn report(&self, outcome: Result<Receipt, Error>) {
         if self.queue.try_send(outcome).is_err() {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until the application has taken all reports, unless it takes none for a while.
+    /// BlockingMode until the application has taken all reports, unless it takes none for a while.
     pub(crate) fn finish(self) {
         let Self { queue, counts, ended } = self;
         drop(queue);
@@ -70,9 +70,9 @@ impl Reporter {
 }
 
 impl Counts {
-    fn tell(&self, report: &Report, outcome: io::Result<Receipt>) {
+    fn tell(&self, report: &Report, outcome: Result<Receipt, Error>) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
-        let lost = (lost > 0).then(|| Err(Error::Unreported { connections: lost }.into()));
+        let lost = (lost > 0).then(|| Err(Error::Unreported { connections: lost }));
         for outcome in [Some(outcome), lost].into_iter().flatten() {
             // A panic in there is the application's, and must not cost further reports.
             _ = catch_unwind(AssertUnwindSafe(|| report(outcome)));

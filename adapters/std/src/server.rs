@@ -1,210 +1,245 @@
-//! The server: threads that accept, and serve what they accepted.
+//! The server: threads that accept connections and serve them.
 
+use std::fmt;
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataserver_adapter::tcp::AcceptError;
-use dataserver_adapter::{Error, Receipt};
+use dataserver_common::tcp::AcceptError;
+use dataserver_common::{Address, BoxError, Error, Receipt};
 use dataserver_core::{Config, Entry};
 
 use crate::handlers::Handlers;
 use crate::listener::Listener;
-use crate::object::{Receiver, Sender};
+use crate::object::{ObjectReader, ObjectWriter};
 use crate::report::{Report, Reporter};
-use crate::stream::{Signal, Socket};
+use crate::socket::{Signal, Socket};
 
 /// How many connections are served at once, unless [`Server::max_connections`] says otherwise.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
-/// How long to leave the listener alone when the system has no descriptor for another connection.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long to wait when the system has no descriptor or thread for another connection.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// How many threads per processor wait for connections at most, and are enough as long as they keep
-/// taking some: more would only take turns at the same processors.
-const KEPT: usize = 4;
+/// How many threads per processor stay to wait for connections. While these make progress, more threads
+/// would only compete for the same processors.
+const IDLE_THREADS_PER_CPU: usize = 4;
 
-/// How long all threads may be busy before their progress is looked at.
-const WATCH: Duration = Duration::from_millis(1);
+/// How long all threads may be busy before another one is started.
+const GROW_AFTER: Duration = Duration::from_millis(1);
 
-/// A TCP server. [`run`](Self::run) serves until a [`StopHandle`] ends it.
+/// A TCP server. [`run`](Self::run) serves until a [`ShutdownHandle`] ends it.
 ///
-/// Each connection has a thread while it lasts. A few threads are kept for the next ones; where all
-/// are busy for longer than a moment, there will be more, up to
-/// [`max_connections`](Self::max_connections): further clients wait, unaccepted.
+/// Each connection has a thread while it lasts. A few threads stay for the next connections. If all are
+/// busy, more are started, up to [`max_connections`](Self::max_connections). Further clients wait in the
+/// accept queue.
 ///
 /// ```
-/// use std::io;
-/// use dataserver_std::{Client, Key, Server, StartPacket};
+/// use std::time::Duration;
+/// use dataserver_std::{Client, Key, Server};
 ///
-/// let packet = StartPacket::put(Key::from_name("start"));
+/// const GREETING: Key = Key::from_name("greeting");
+///
 /// let server = Server::bind("127.0.0.1:0")?;
-/// server.on_put(packet, |object| io::copy(object, &mut io::sink()))?;
+/// server.on_get(GREETING, |object| object.send(b"hello, world"))?;
 ///
-/// let (address, stop) = (server.local_addr()?, server.stop_handle());
+/// let (address, shutdown) = (server.local_addr(), server.shutdown_handle());
 /// let running = std::thread::spawn(move || server.run());
-/// assert_eq!(Client::new(address).put(packet)?.send(b"hello, world")?.bytes, 12);
+/// # let path = std::env::temp_dir().join(format!("dataserver-greeting-{}", std::process::id()));
+/// let receipt = Client::new(address)?.get(GREETING)?.receive_to(&path)?;
+/// # std::fs::remove_file(path).unwrap();
+/// assert_eq!(receipt.bytes, 12);
 ///
-/// stop.stop(std::time::Duration::from_secs(5));
+/// shutdown.shutdown(Duration::from_secs(5));
 /// running.join().unwrap()?;
-/// # Ok::<(), io::Error>(())
+/// # Ok::<(), dataserver_std::Error>(())
 /// ```
 pub struct Server {
     handlers: Handlers,
     config: Config,
     max_connections: NonZeroUsize,
-    report: Option<Box<Report>>,
+    on_complete: Option<Box<Report>>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     listener: Listener,
-    /// [`KEPT`], for all processors.
-    kept: usize,
+    address: SocketAddr,
+    /// [`IDLE_THREADS_PER_CPU`], for all processors.
+    max_idle: usize,
     state: Mutex<State>,
-    /// No thread is idle, one has ended, or the server is to stop.
+    /// No thread is idle, one has ended, or the server is to shut down.
     changed: Condvar,
-    /// Raised when what still runs is to be reset.
+    /// Raised when the remaining connections are to be reset.
     reset: Arc<Signal>,
 }
 
 #[derive(Default)]
 struct State {
     threads: usize,
-    /// Those of the threads that wait for a connection.
+    /// The threads that wait for a connection.
     idle: usize,
-    /// How many connections have been taken.
-    taken: u64,
-    /// The supervisor need not be told that no thread is idle.
-    watched: bool,
+    /// How many connections have been accepted.
+    accepted: u64,
+    /// The supervisor knows that no thread is idle, or cannot start another one.
+    supervised: bool,
     /// When the system began to have no descriptor for the next connection.
-    short_since: Option<Instant>,
-    stop: Option<Stopping>,
-    /// Why the listener gave up.
-    fatal: Option<io::Error>,
+    out_of_fds_since: Option<Instant>,
+    shutdown: Option<Shutdown>,
+    /// Why the listener failed.
+    listener_error: Option<Error>,
 }
 
-/// What still runs may end by itself until then; `None` for as long as it takes.
-struct Stopping {
+/// The remaining connections may end by themselves until then, or for as long as they take.
+struct Shutdown {
     deadline: Option<Instant>,
 }
 
 impl Server {
-    /// Listens at this address. Port 0 lets the system choose one: see
-    /// [`local_addr`](Self::local_addr).
+    /// Listens at this address: `host:port`, `(host, port)`, or a socket address. With port 0 the system
+    /// chooses one: see [`local_addr`](Self::local_addr).
     ///
     /// # Errors
-    /// What the system says, such as that the address is in use.
+    /// Returns [`Error::Address`] if the text is not an address, and [`Error::Listen`] if the system
+    /// cannot listen there, for example because the address is in use.
     ///
     /// ```
     /// let server = dataserver_std::Server::bind("127.0.0.1:0")?;
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        Self::from_listener(TcpListener::bind(address)?)
+    pub fn bind<A>(address: A) -> Result<Self, Error>
+    where
+        A: TryInto<Address>,
+        Error: From<A::Error>,
+    {
+        let address = address.try_into()?;
+        let bound = address.resolve().and_then(|addresses| TcpListener::bind(&addresses[..]));
+        bound.map_err(Error::listen).and_then(Self::from_listener)
     }
 
-    /// Serves a listener that is there already, and is the server's from now on: its options change,
-    /// and stopping the server shuts it down, also for others that may hold it.
+    /// Serves an existing listener, which belongs to the server from now on: its options change, and
+    /// shutting the server down also shuts it down for other holders of the socket.
     ///
     /// # Errors
-    /// What the system says.
+    /// Returns [`Error::Listen`] if the options of the listener cannot be set.
     ///
     /// ```
-    /// let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     /// let server = dataserver_std::Server::from_listener(listener)?;
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn from_listener(listener: TcpListener) -> io::Result<Self> {
-        let shared = Shared {
-            listener: Listener::new(listener)?,
-            kept: KEPT * thread::available_parallelism().map_or(1, NonZeroUsize::get),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            reset: Arc::new(Signal::new()?),
+    pub fn from_listener(listener: TcpListener) -> Result<Self, Error> {
+        let shared = || {
+            let listener = Listener::new(listener)?;
+            Ok(Shared {
+                address: listener.local_addr()?,
+                listener,
+                max_idle: IDLE_THREADS_PER_CPU
+                    * thread::available_parallelism().map_or(1, NonZeroUsize::get),
+                state: Mutex::default(),
+                changed: Condvar::new(),
+                reset: Arc::new(Signal::new()?),
+            })
         };
         Ok(Self {
-            handlers: Handlers::default(),
+            handlers: Handlers::new(),
             config: Config::default(),
             max_connections: MAX_CONNECTIONS,
-            report: None,
-            shared: Arc::new(shared),
+            on_complete: None,
+            shared: Arc::new(shared().map_err(Error::listen)?),
         })
     }
 
-    /// Other chunks, limits and timeouts than the default.
+    /// Serves from these handlers instead of its own, which are dropped with what was registered for them.
+    /// Other servers may share them. Handlers are removed through [`Handlers`].
+    ///
+    /// ```
+    /// use dataserver_std::{Handlers, Key, Server};
+    ///
+    /// let handlers = Handlers::new();
+    /// handlers.on_get(Key::from_name("greeting"), |object| object.send(b"hello"))?;
+    /// let ipv4 = Server::bind("127.0.0.1:0")?.handlers(handlers.clone());
+    /// let other = Server::bind("127.0.0.1:0")?.handlers(handlers);
+    /// # Ok::<(), dataserver_std::Error>(())
+    /// ```
+    #[must_use]
+    pub fn handlers(self, handlers: Handlers) -> Self {
+        Self { handlers, ..self }
+    }
+
+    /// Sets the chunk, the size limit and the timeouts.
     ///
     /// ```
     /// use dataserver_std::{Config, Server};
     ///
-    /// let config = Config { limit: 1 << 30, ..Config::default() }; // puts of at most 1 GiB
+    /// let config = Config::default().max_object_size(1 << 30); // puts of at most 1 GiB
     /// let server = Server::bind("127.0.0.1:0")?.config(config);
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }
     }
 
-    /// How many connections are served at once, and so how many threads there are at most. Further
-    /// clients wait until one is free. Default 1024.
+    /// Sets how many connections are served at once, and so how many threads there are at most. Further
+    /// clients wait in the accept queue. Default 1024.
     ///
-    /// Whoever connects and says nothing has a place until the start timeout. Where more such peers may
-    /// come than there are places, they keep the others out, and it takes more places: each is a thread
-    /// that waits, and a descriptor, of which the system may have to grant more (`RLIMIT_NOFILE`).
+    /// A client that connects and sends nothing uses one of them until the start timeout. If more such
+    /// clients may come than there are connections, they keep others out. More connections need more
+    /// threads and descriptors, which the system may have to allow (`RLIMIT_NOFILE`).
     ///
     /// ```
     /// let few = std::num::NonZeroUsize::new(16).unwrap();
     /// let server = dataserver_std::Server::bind("127.0.0.1:0")?.max_connections(few);
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     #[must_use]
     pub fn max_connections(self, max_connections: NonZeroUsize) -> Self {
         Self { max_connections, ..self }
     }
 
-    /// Tells how each connection ended, one after the other, from a thread of its own: for a log. No
-    /// connection waits for it. If more than a thousand reports wait to be taken, further ones are
-    /// counted, and [`Error::Unreported`] tells their number.
+    /// Calls this for each connection that has ended, one after the other, on a thread of its own. No
+    /// connection waits for it. If more than a thousand calls wait, further ones are counted, and
+    /// [`Error::Unreported`] gives their number.
     ///
-    /// [`Error::Accept`] tells, once, that the system has no descriptor or thread for the next
-    /// connection.
+    /// [`Error::Accept`] tells once that the system has no descriptor or thread for the next connection.
     ///
     /// ```
-    /// let server = dataserver_std::Server::bind("127.0.0.1:0")?.report(|outcome| match outcome {
+    /// let server = dataserver_std::Server::bind("127.0.0.1:0")?.on_complete(|outcome| match outcome {
     ///     Ok(receipt) => println!("{receipt}"),
     ///     Err(error) => eprintln!("{error}"),
     /// });
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     #[must_use]
-    pub fn report(self, report: impl Fn(io::Result<Receipt>) + Send + Sync + 'static) -> Self {
-        Self { report: Some(Box::new(report)), ..self }
+    pub fn on_complete(
+        self,
+        on_complete: impl Fn(Result<Receipt, Error>) + Send + Sync + 'static,
+    ) -> Self {
+        Self { on_complete: Some(Box::new(on_complete)), ..self }
     }
 
     /// [`Handlers::on_put`].
     ///
     /// # Errors
-    /// As there.
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
     ///
     /// ```
-    /// use dataserver_std::{Key, Server, StartPacket};
+    /// use dataserver_std::{Key, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?;
-    /// server.on_put(StartPacket::put(Key::from_name("start")), |object| {
-    ///     std::io::copy(object, &mut std::io::sink())
-    /// })?;
-    /// # Ok::<(), std::io::Error>(())
+    /// server.on_put(Key::from_name("report"), |object| object.receive_to("report.csv"))?;
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn on_put<T>(
+    pub fn on_put<E: Into<BoxError>>(
         &self,
         entry: impl Into<Entry>,
-        handler: impl Fn(&mut Receiver) -> io::Result<T> + Send + Sync + 'static,
+        handler: impl Fn(ObjectReader) -> Result<Receipt, E> + Send + Sync + 'static,
     ) -> Result<(), Error> {
         self.handlers.on_put(entry, handler)
     }
@@ -212,89 +247,74 @@ impl Server {
     /// [`Handlers::on_get`].
     ///
     /// # Errors
-    /// As there.
+    /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
     ///
     /// ```
-    /// use dataserver_std::{Key, Server, StartPacket};
+    /// use dataserver_std::{Key, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0")?;
-    /// let packet = StartPacket::get(Key::from_name("start"));
-    /// server.on_get(packet, |object| object.send(b"hello, world"))?;
-    /// # Ok::<(), std::io::Error>(())
+    /// server.on_get(Key::from_name("report"), |object| object.send_path("report.csv"))?;
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn on_get<T>(
+    pub fn on_get<E: Into<BoxError>>(
         &self,
         entry: impl Into<Entry>,
-        handler: impl Fn(&mut Sender) -> io::Result<T> + Send + Sync + 'static,
+        handler: impl Fn(ObjectWriter) -> Result<Receipt, E> + Send + Sync + 'static,
     ) -> Result<(), Error> {
         self.handlers.on_get(entry, handler)
     }
 
-    /// The table that this server serves from, to register and remove entries while it runs.
-    ///
-    /// ```
-    /// let handlers = dataserver_std::Server::bind("127.0.0.1:0")?.handlers().clone();
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn handlers(&self) -> &Handlers {
-        &self.handlers
-    }
-
-    /// Where this server listens.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// The address at which this server listens.
     ///
     /// ```
     /// let server = dataserver_std::Server::bind("127.0.0.1:0")?;
-    /// assert_ne!(server.local_addr()?.port(), 0);
-    /// # Ok::<(), std::io::Error>(())
+    /// assert_ne!(server.local_addr().port(), 0);
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.shared.listener.local_addr()
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.address
     }
 
-    /// What stops this server, from any thread.
+    /// A handle that shuts this server down from any thread.
     ///
     /// ```
     /// let server = dataserver_std::Server::bind("127.0.0.1:0")?;
-    /// server.stop_handle().stop(std::time::Duration::ZERO);
+    /// server.shutdown_handle().shutdown(std::time::Duration::ZERO);
     /// server.run()?; // returns at once
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn stop_handle(&self) -> StopHandle {
-        StopHandle { shared: Arc::downgrade(&self.shared) }
+    pub fn shutdown_handle(&self) -> ShutdownHandle {
+        ShutdownHandle { shared: Arc::downgrade(&self.shared) }
     }
 
-    /// Serves until it is stopped, and returns when all its threads have ended.
+    /// Serves until the server is shut down, and returns when all its threads have ended.
     ///
     /// # Errors
-    /// An [`Error::Listen`], if that is why it ended.
+    /// Returns [`Error::Listen`] if the listener fails, or if no thread can be started.
     ///
     /// ```no_run
     /// dataserver_std::Server::bind("127.0.0.1:8089")?.run()?;
-    /// # Ok::<(), std::io::Error>(())
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn run(self) -> io::Result<()> {
-        let Self { handlers, config, max_connections, report, shared } = self;
-        let reporter = report.map(Reporter::start).transpose()?;
+    pub fn run(self) -> Result<(), Error> {
+        let Self { handlers, config, max_connections, on_complete, shared } = self;
+        let reporter = on_complete.map(Reporter::start).transpose().map_err(Error::listen)?;
         let report = |outcome| {
             if let Some(reporter) = &reporter {
                 reporter.report(outcome);
             }
         };
-        // Serves one connection after another.
-        let work = || {
-            let _ended = ThreadEnd(&shared);
+        let serve_connections = || {
+            let _guard = ThreadGuard(&shared);
             while let Some((socket, peer)) = shared.accept(report) {
                 let socket = Socket::armed(socket, peer, Some(Arc::clone(&shared.reset)));
                 report(handlers.serve(socket, &config));
             }
         };
         let ended = thread::scope(|scope| {
-            let spawn = || thread::Builder::new().spawn_scoped(scope, work).map(drop);
+            let spawn = || thread::Builder::new().spawn_scoped(scope, serve_connections).map(drop);
             shared.lock().threads = 1;
-            spawn()?;
+            spawn().map_err(Error::listen)?;
             shared.supervise(max_connections.get(), spawn, report)
         });
         drop(shared); // from here on, clients are refused
@@ -305,10 +325,20 @@ impl Server {
     }
 }
 
-/// A thread has ended, even if it panicked.
-struct ThreadEnd<'a>(&'a Shared);
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("local_addr", &self.local_addr())
+            .field("config", &self.config)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}
 
-impl Drop for ThreadEnd<'_> {
+/// Counts a thread that has ended, even if it panicked.
+struct ThreadGuard<'a>(&'a Shared);
+
+impl Drop for ThreadGuard<'_> {
     fn drop(&mut self) {
         self.0.thread_ended();
     }
@@ -319,11 +349,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next connection. `None` when the server is to stop.
-    fn accept(&self, report: impl Fn(io::Result<Receipt>)) -> Option<(OwnedFd, SocketAddr)> {
+    /// BlockingMode for the next connection. `None` if this thread is to end.
+    fn accept(&self, report: impl Fn(Result<Receipt, Error>)) -> Option<(OwnedFd, SocketAddr)> {
         {
             let mut state = self.lock();
-            if state.idle >= self.kept {
+            if state.idle >= self.max_idle {
                 return None;
             }
             state.idle += 1;
@@ -334,33 +364,33 @@ impl Shared {
             let error = match accepted {
                 Ok(accepted) => {
                     state.idle -= 1;
-                    state.taken += 1;
-                    // A connection that was taken just before does not say that there are some again.
-                    state.short_since.take_if(|since| since.elapsed() > PAUSE);
-                    if state.idle == 0 && !mem::replace(&mut state.watched, true) {
+                    state.accepted += 1;
+                    // A connection accepted just before does not mean that there are descriptors again.
+                    state.out_of_fds_since.take_if(|since| since.elapsed() > RETRY_DELAY);
+                    if state.idle == 0 && !mem::replace(&mut state.supervised, true) {
                         self.changed.notify_all();
                     }
                     return Some(accepted);
                 }
                 Err(error) => error,
             };
-            if state.stop.is_some() {
+            if state.shutdown.is_some() {
                 return None;
             }
             match AcceptError::from(&error) {
                 AcceptError::Next => {}
                 AcceptError::Later => {
-                    if state.short_since.is_none() {
-                        state.short_since = Some(Instant::now());
+                    if state.out_of_fds_since.is_none() {
+                        state.out_of_fds_since = Some(Instant::now());
                         drop(state);
-                        report(Err(Error::Accept { source: Arc::new(error) }.into()));
+                        report(Err(Error::Accept { source: Arc::new(error) }));
                         state = self.lock();
                     }
-                    drop(self.changed.wait_timeout(state, PAUSE));
+                    drop(self.changed.wait_timeout(state, RETRY_DELAY));
                 }
                 AcceptError::Fatal => {
-                    state.fatal = Some(Error::Listen { source: Arc::new(error) }.into());
-                    self.stop(state, Stopping { deadline: None });
+                    state.listener_error = Some(Error::listen(error));
+                    self.shut_down(state, Shutdown { deadline: None });
                     return None;
                 }
             }
@@ -372,101 +402,109 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Stops accepting: wakes the threads that wait in `accept`.
-    fn stop(&self, mut state: MutexGuard<'_, State>, stopping: Stopping) {
-        if state.stop.replace(stopping).is_none() {
+    /// Stops accepting, and wakes the threads that wait for a connection.
+    fn shut_down(&self, mut state: MutexGuard<'_, State>, shutdown: Shutdown) {
+        if state.shutdown.replace(shutdown).is_none() {
             self.listener.stop();
         }
         self.changed.notify_all();
     }
 
-    /// Adds threads where there are too few, and returns when all have ended.
+    /// Starts threads if there are too few, and returns when all have ended.
     fn supervise(
         &self,
         limit: usize,
         spawn: impl Fn() -> io::Result<()>,
-        report: impl Fn(io::Result<Receipt>),
-    ) -> io::Result<()> {
-        let mut more = 1;
-        let mut no_thread = false; // could be made when one was wanted last
+        report: impl Fn(Result<Receipt, Error>),
+    ) -> Result<(), Error> {
+        let mut batch = 1;
+        let mut out_of_threads = false;
         let mut state = self.lock();
         while state.threads > 0 {
-            let deadline = state.stop.as_ref().and_then(|stop| stop.deadline);
+            let deadline = state.shutdown.as_ref().and_then(|shutdown| shutdown.deadline);
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                self.reset.raise()?;
+                self.reset.raise().map_err(Error::listen)?;
             }
             let left = left.filter(|left| !left.is_zero()).unwrap_or(Duration::MAX);
-            let may_grow = state.stop.is_none() && state.threads < limit;
-            let watch = may_grow && state.idle == 0;
-            state.watched = watch || !may_grow;
-            let taken = state.taken;
-            let left = match (watch, no_thread) {
-                (true, false) => WATCH,
-                (true, true) => PAUSE,
+            let may_grow = state.shutdown.is_none() && state.threads < limit;
+            let all_busy = may_grow && state.idle == 0;
+            state.supervised = all_busy || !may_grow;
+            let accepted_before = state.accepted;
+            let wait = match (all_busy, out_of_threads) {
+                (true, false) => GROW_AFTER,
+                (true, true) => RETRY_DELAY,
                 (false, _) => left,
             };
-            let waited = self.changed.wait_timeout(state, left);
+            let waited = self.changed.wait_timeout(state, wait);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
 
-            // That all are busy is as it should be, unless they hardly get anything done.
-            let busy = state.threads >= self.kept && state.taken - taken >= self.kept as u64;
-            if !watch || state.idle > 0 || state.stop.is_some() || busy {
-                more = 1;
+            // Busy threads are enough as long as they accept connections at a good rate.
+            let accepted = state.accepted - accepted_before;
+            let progress = state.threads >= self.max_idle && accepted >= self.max_idle as u64;
+            if !all_busy || state.idle > 0 || state.shutdown.is_some() || progress {
+                batch = 1;
                 continue;
             }
-            let wanted = more.min(limit - state.threads);
+            let wanted = batch.min(limit - state.threads);
             state.threads += wanted;
             drop(state);
             let failed = (0..wanted).find_map(|made| spawn().err().map(|error| (made, error)));
-            let had_no_thread = mem::replace(&mut no_thread, failed.is_some());
-            more = (2 * more).min(64); // the longer it takes, the more they are
+            let was_out_of_threads = mem::replace(&mut out_of_threads, failed.is_some());
+            batch = (2 * batch).min(64); // the longer all are busy, the more are started
             if let Some((made, error)) = failed {
                 (made..wanted).for_each(|_| self.thread_ended());
-                more = 1;
-                if !had_no_thread {
-                    report(Err(Error::Accept { source: Arc::new(error) }.into()));
+                batch = 1;
+                if !was_out_of_threads {
+                    report(Err(Error::Accept { source: Arc::new(error) }));
                 }
             }
             state = self.lock();
         }
-        state.fatal.take().map_or(Ok(()), Err)
+        state.listener_error.take().map_or(Ok(()), Err)
     }
 }
 
-/// Stops a [`Server`]; from [`Server::stop_handle`].
+/// Shuts a [`Server`] down, for example from a signal handler; from [`Server::shutdown_handle`]. Take it before
+/// [`Server::run`].
 ///
 /// ```
 /// use std::time::Duration;
 ///
 /// let server = dataserver_std::Server::bind("127.0.0.1:0")?;
-/// let stop = server.stop_handle();
+/// let handle = server.shutdown_handle();
 /// let running = std::thread::spawn(|| server.run());
-/// stop.stop(Duration::from_secs(30));
+/// handle.shutdown(Duration::from_secs(30));
 /// running.join().unwrap()?;
-/// # Ok::<(), std::io::Error>(())
+/// # Ok::<(), dataserver_std::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct StopHandle {
+pub struct ShutdownHandle {
     shared: Weak<Shared>,
 }
 
-impl StopHandle {
-    /// Stops accepting at once, lets the transfers that run end by themselves for so long, and then
-    /// resets them. [`Server::run`] returns when all threads have ended: a handler that waits for
-    /// something else than its object is waited for.
+impl ShutdownHandle {
+    /// Stops accepting at once, lets running transfers end by themselves for this long, and then resets
+    /// them. A handler that is busy with something other than its object (it sleeps, computes, or waits for a
+    /// lock) cannot be interrupted: [`Server::run`] returns only when it has returned.
     ///
-    /// Said again, the last word counts.
+    /// If it is called again, the last grace period counts.
     ///
     /// ```
     /// # let server = dataserver_std::Server::bind("127.0.0.1:0")?;
-    /// server.stop_handle().stop(std::time::Duration::from_secs(30));
-    /// # Ok::<(), std::io::Error>(())
+    /// server.shutdown_handle().shutdown(std::time::Duration::from_secs(30));
+    /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn stop(&self, grace: Duration) {
+    pub fn shutdown(&self, grace: Duration) {
         let deadline = Instant::now().checked_add(grace);
         if let Some(shared) = self.shared.upgrade() {
-            shared.stop(shared.lock(), Stopping { deadline });
-        } // else the server is gone
+            shared.shut_down(shared.lock(), Shutdown { deadline });
+        } // else the server has ended
+    }
+}
+
+impl fmt::Debug for ShutdownHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShutdownHandle").finish_non_exhaustive()
     }
 }

@@ -1,18 +1,21 @@
-//! What an application may do with its objects and handlers, over sockets.
+//! What an application may do with its objects and handlers.
 
 use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use dataserver_std::{
-    Client, Config, Entry, Error, Handlers, Key, Receipt, Sender, Server, Socket, StartPacket,
+    Client, Config, Entry, Error, Handlers, Key, ObjectReader, ObjectWriter, Receipt, Server,
+    ShutdownHandle, Socket,
 };
 
-const PUT: StartPacket = StartPacket::put(Key::from_name("object"));
+const KEY: Key = Key::from_name("object");
 
-/// Fails, or panics, behind its first bytes.
+/// Fails, or panics, after its first bytes.
 struct Source {
     left: usize,
     panics: bool,
@@ -30,85 +33,169 @@ impl Read for Source {
     }
 }
 
-fn serve(handlers: Handlers) -> (Socket, JoinHandle<io::Result<Receipt>>) {
+fn serve(handlers: Handlers) -> (Socket, JoinHandle<Result<Receipt, Error>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let server = Socket::try_from(listener.accept().unwrap().0).unwrap();
+    let server = Socket::from_std(listener.accept().unwrap().0).unwrap();
     let serving = thread::spawn(move || handlers.serve(server, &Config::default()));
-    (Socket::try_from(client).unwrap(), serving)
+    (Socket::from_std(client).unwrap(), serving)
+}
+
+fn put(socket: Socket) -> ObjectWriter {
+    ObjectWriter::open(socket, KEY, &Config::default())
 }
 
 #[test]
-fn a_send_that_failed_or_panicked_cannot_be_finished() {
+fn a_send_that_fails_or_panics_aborts_the_connection() {
     for panics in [false, true] {
-        let handlers = Handlers::default();
-        handlers.on_put(PUT, |object| io::copy(object, &mut io::sink())).unwrap();
+        let committed = Arc::new(AtomicBool::new(false));
+        let commit = Arc::clone(&committed);
+        let handlers = Handlers::new();
+        let result = handlers.on_put(KEY, move |mut object| {
+            io::copy(&mut object, &mut io::sink())?;
+            commit.store(true, Ordering::Relaxed);
+            Ok::<_, io::Error>(object.commit()?)
+        });
+        result.unwrap();
         let (socket, serving) = serve(handlers);
-        let mut object = Sender::open(socket, PUT, &Config::default()).unwrap();
         let source = Source { left: 100_000, panics };
-        let sent = catch_unwind(AssertUnwindSafe(|| object.send_reader(source)));
-        assert!(!matches!(sent, Ok(Ok(_))));
-        let error = object.finish().unwrap_err().to_string();
-        assert!(error.contains("aborted: "), "{error}");
-        drop(object);
-        serving.join().unwrap().unwrap_err();
+        let sent = catch_unwind(AssertUnwindSafe(|| put(socket).send_reader(source)));
+        match sent {
+            Ok(sent) => {
+                let error = sent.unwrap_err().to_string();
+                assert!(error.contains("aborted: the object cannot be read"), "{error}");
+            }
+            Err(_panic) => assert!(panics),
+        }
+        let error = serving.join().unwrap().unwrap_err();
+        assert!(error.is_reset(), "{error}");
+        assert!(!committed.load(Ordering::Relaxed));
     }
 }
 
+/// The panic of a reader in a handler aborts the connection before the rest of its object is sent.
 #[test]
-fn the_error_of_another_connection_is_the_source_of_the_error_of_a_handler() {
-    let nowhere = "127.0.0.1:1";
-    let handlers = Handlers::default();
-    handlers.on_put(PUT, move |_| Client::new(nowhere).put(PUT).map(drop)).unwrap();
+fn a_send_that_panics_in_a_handler_is_reported_as_given_up() {
+    let handlers = Handlers::new();
+    let source = || Source { left: 100_000, panics: true };
+    handlers.on_get(KEY, move |object| object.send_reader(source())).unwrap();
     let (socket, serving) = serve(handlers);
-    let mut object = Sender::open(socket, PUT, &Config::default()).unwrap();
-    object.send(b"hello").unwrap_err();
-    let error = serving.join().unwrap().unwrap_err();
-    assert!(error.to_string().contains(nowhere), "{error}");
+    let object = ObjectReader::open(socket, KEY, &Config::default()).unwrap();
+    let error = { object }.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let error = serving.join().unwrap().unwrap_err().to_string();
+    assert!(error.ends_with("a send was given up before the end of the object"), "{error}");
 }
 
 #[test]
-fn what_the_handlers_of_a_table_captured_is_dropped_with_it() {
-    let captured = Arc::new(());
-    let handlers = Handlers::default();
-    let (weak, held) = (handlers.downgrade(), Arc::clone(&captured));
-    let put = handlers.on_put(PUT, move |_| {
-        let (_weak, _held) = (&weak, &held);
-        Ok(())
+fn the_error_of_a_handler_is_the_source_of_the_error_of_its_connection() {
+    let unreachable = "127.0.0.1:1";
+    let handlers = Handlers::new();
+    let result = handlers.on_put(KEY, move |_| Client::new(unreachable)?.put(KEY)?.send(b"hello"));
+    result.unwrap();
+    let (socket, serving) = serve(handlers);
+    put(socket).send(b"hello").unwrap_err();
+    let error = serving.join().unwrap().unwrap_err();
+    assert!(error.to_string().contains(unreachable), "{error}");
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(matches!(source.downcast_ref(), Some(Error::Connect { .. })), "{source:?}");
+}
+
+/// The peer of the other connection has the receipt, and the peer of this one has none.
+#[test]
+fn the_receipt_of_another_object_is_an_error() {
+    let (server, address, shutdown) = server();
+    let forward = Key::from_name("forward");
+    let result = server.on_put(forward, move |mut object| {
+        io::copy(&mut object, &mut io::sink())?;
+        Ok::<_, io::Error>(Client::new(address)?.get(Key::from_name("other"))?.commit()?)
     });
-    put.unwrap();
+    result.unwrap();
+    server.on_get(Key::from_name("other"), |object| object.send(b"")).unwrap();
+    let (report, reports) = mpsc::channel();
+    let server = server.on_complete(move |outcome| report.send(outcome).unwrap());
+    let running = thread::spawn(move || server.run());
+    let error = Client::new(address).unwrap().put(forward).unwrap().send(b"hello").unwrap_err();
+    assert!(error.is_reset(), "{error}");
+    let outcomes: Vec<_> = (0..2).map(|_| reports.recv().unwrap()).collect();
+    let (good, bad): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!((good.len(), bad.len()), (1, 1));
+    let error = bad[0].as_ref().unwrap_err().to_string();
+    let expected = "aborted: the handler returned the receipt of another object";
+    assert!(error.ends_with(expected), "{error}");
+    shutdown.shutdown(Duration::ZERO);
+    running.join().unwrap().unwrap();
+}
+
+/// A handler that keeps its object on another thread has failed, and the object still has its own end.
+#[test]
+fn a_handler_that_returns_before_its_object_has_ended_fails() {
+    let (sender, objects) = mpsc::channel::<ObjectReader>();
+    let (ended, returned) = mpsc::channel::<()>();
+    let other = thread::spawn(move || {
+        let mut object = objects.recv().unwrap();
+        returned.recv().unwrap_err(); // the handler has returned
+        io::copy(&mut object, &mut io::sink())?;
+        Ok::<_, io::Error>(object.commit()?)
+    });
+    let handlers = Handlers::new();
+    let result = handlers.on_put(Entry::new(KEY).until_delivered(), move |object| {
+        sender.send(object).unwrap();
+        Err::<Receipt, _>("moved away")
+    });
+    result.unwrap();
+    let (socket, serving) = serve(handlers);
+    let sending = thread::spawn(|| put(socket).send(b"hello"));
+    let error = serving.join().unwrap().unwrap_err().to_string();
+    assert!(error.ends_with("aborted: the handler failed: moved away"), "{error}");
+    drop(ended);
+    assert_eq!(other.join().unwrap().unwrap().bytes, 5);
+    assert_eq!(sending.join().unwrap().unwrap().bytes, 5);
+}
+
+#[test]
+fn the_captures_of_handlers_are_dropped_with_the_handlers() {
+    let captured = Arc::new(());
+    let handlers = Handlers::new();
+    let (weak, held) = (handlers.downgrade(), Arc::clone(&captured));
+    let result = handlers.on_put(KEY, move |object| {
+        let (_weak, _held) = (&weak, &held);
+        object.commit()
+    });
+    result.unwrap();
     drop(handlers);
     assert_eq!(Arc::strong_count(&captured), 1);
 }
 
-#[test]
-fn a_stop_handle_does_not_keep_the_listener() {
+fn server() -> (Server, std::net::SocketAddr, ShutdownHandle) {
     let server = Server::bind("127.0.0.1:0").unwrap();
-    let address = server.local_addr().unwrap();
-    let stop = server.stop_handle();
-    drop(server);
-    let error = Client::new(address).put(PUT).err().expect("nobody listens");
-    assert!(matches!(Error::of(&error), Some(Error::Connect { .. })), "{error}");
-    stop.stop(std::time::Duration::ZERO); // does nothing
+    let (address, shutdown) = (server.local_addr(), server.shutdown_handle());
+    (server, address, shutdown)
 }
 
-/// Two puts to one name at once leave one whole object.
 #[test]
-fn puts_to_one_file_do_not_mix() {
+fn a_shutdown_handle_does_not_keep_the_listener() {
+    let (server, address, shutdown) = server();
+    drop(server);
+    let error = Client::new(address).unwrap().put(KEY).unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error}");
+    shutdown.shutdown(Duration::ZERO); // has no effect
+}
+
+/// Concurrent puts to one path leave one whole object.
+#[test]
+fn puts_to_one_path_do_not_mix() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("object");
-    let server = Server::bind("127.0.0.1:0").unwrap();
+    let (server, address, shutdown) = server();
     let path = target.clone();
-    let entry = Entry::any_size(PUT, u64::MAX);
-    server.on_put(entry, move |object| object.receive_to(&path)).unwrap();
-    let (address, stop) = (server.local_addr().unwrap(), server.stop_handle());
+    server.on_put(KEY, move |object| object.receive_to(&path)).unwrap();
     let running = thread::spawn(move || server.run());
     let puts: Vec<_> = (0..8_u8)
         .map(|fill| {
             thread::spawn(move || {
                 let object = vec![fill; 100_000 + usize::from(fill)];
-                let packet = PUT.with_size(object.len() as u64).unwrap();
-                Client::new(address).put(packet).unwrap().send(&object).unwrap();
+                Client::new(address).unwrap().put(KEY).unwrap().send(&object).unwrap();
             })
         })
         .collect();
@@ -119,6 +206,6 @@ fn puts_to_one_file_do_not_mix() {
         assert_eq!(stored.len(), 100_000 + usize::from(stored[0]));
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
-    stop.stop(std::time::Duration::ZERO);
+    shutdown.shutdown(Duration::ZERO);
     running.join().unwrap().unwrap();
 }

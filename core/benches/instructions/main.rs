@@ -1,8 +1,9 @@
-//! Instructions per operation, counted by callgrind: exact, and the same wherever it runs.
+//! Counts the instructions of each operation with callgrind. The counts are exact and do not depend on
+//! the machine.
 //!
-//! `cargo bench -p dataserver-core` compares them with what is [`recorded`], and fails where one has
-//! risen by more than 5 %. It needs valgrind, and `cargo install gungraun-runner --version 0.18.2`;
-//! without them it is skipped.
+//! `cargo bench -p dataserver-core` compares the counts with the [`recorded`] ones, and fails if one has
+//! risen by more than 5 %. It needs valgrind, and `cargo install gungraun-runner --version 0.18.2`. It is
+//! skipped if one of them is missing.
 
 mod recorded;
 
@@ -12,7 +13,7 @@ use dataserver_core::Connection;
 
 fn main() {
     if env::args().any(|word| word == "--gungraun-run") {
-        return counted::run(); // one of them, under valgrind and with no environment
+        return counted::run(); // one benchmark, under valgrind and without an environment
     }
     let size = size_of::<Connection>();
     println!("Connection: {size} bytes, target <= 160: {}", verdict(size <= 160));
@@ -29,7 +30,7 @@ fn main() {
     }
     counted::run();
     let chunk = recorded::CHUNK - recorded::NOTHING;
-    println!("a chunk (`step` + `advance`): {chunk}, target <= 60: {}", verdict(chunk <= 60));
+    println!("a chunk (`step` + `handle_moved`): {chunk}, target <= 60: {}", verdict(chunk <= 60));
 }
 
 fn verdict(reached: bool) -> &'static str {
@@ -41,13 +42,16 @@ fn verdict(reached: bool) -> &'static str {
     unreachable_pub,
     unused_qualifications,
     clippy::needless_pass_by_value,
-    reason = "it is what the macros make"
+    reason = "the macros generate such code"
 )]
 mod counted {
     use std::hint::black_box;
     use std::num::NonZeroU32;
 
-    use dataserver_core::{Claim, Config, Connection, Instant, Key, Registry, StartPacket, Step};
+    use dataserver_core::{
+        Claim, Config, Connection, Delivery, Direction, Entry, Instant, Key, Registry, StartPacket,
+        Step,
+    };
     use gungraun::prelude::*;
     use gungraun::{Callgrind, EventKind};
 
@@ -57,7 +61,7 @@ mod counted {
         main();
     }
 
-    /// 5 % more than this fails.
+    /// The bench fails if the count exceeds the recorded one by more than 5 %.
     fn at_most(recorded: u64) -> LibraryBenchmarkConfig {
         let limits = [(EventKind::Ir, recorded * 105 / 100)];
         let mut callgrind = Callgrind::with_args(["--cache-sim=no"]);
@@ -78,7 +82,7 @@ mod counted {
     #[library_benchmark(config = at_most(recorded::DECODE))]
     #[bench::it(*packet().as_bytes())]
     fn decode(bytes: [u8; StartPacket::LEN]) -> bool {
-        StartPacket::parse(black_box(bytes)).is_ok()
+        StartPacket::from_bytes(black_box(bytes)).is_ok()
     }
 
     #[library_benchmark(config = at_most(recorded::ENCODE))]
@@ -87,16 +91,16 @@ mod counted {
         black_box(StartPacket::put(key).with_size(black_box(OBJECT))).is_ok()
     }
 
-    /// A client that puts, on the heap, so that to hand it over takes no copy.
+    /// A client of a put. It is on the heap, so that passing it copies nothing.
     fn client() -> Box<Connection> {
         let chunk = NonZeroU32::new(256 * 1024).unwrap_or(NonZeroU32::MIN);
-        let config = Config { chunk, ..Config::default() };
+        let config = Config::default().chunk(chunk);
         Box::new(Connection::client(config, packet(), Instant::default()))
     }
 
     fn sender() -> Box<Connection> {
         let mut client = client();
-        client.advance(StartPacket::LEN);
+        client.handle_moved(StartPacket::LEN);
         client
     }
 
@@ -104,12 +108,12 @@ mod counted {
     #[bench::it(setup = sender)]
     fn chunk(mut sender: Box<Connection>) -> Box<Connection> {
         if let Step::Send { max } = black_box(&mut sender).step() {
-            sender.advance(max);
+            sender.handle_moved(max);
         }
         sender
     }
 
-    // What it costs to count at all: the bench of a chunk without the chunk.
+    // The overhead of the benchmark of a chunk.
     #[library_benchmark(config = at_most(recorded::NOTHING))]
     #[bench::it(setup = sender)]
     fn nothing(mut sender: Box<Connection>) -> Box<Connection> {
@@ -124,13 +128,13 @@ mod counted {
             match black_box(&client).step() {
                 Step::Write { bytes, .. } => {
                     let n = bytes.len();
-                    client.advance(n);
+                    client.handle_moved(n);
                 }
-                Step::Send { max } => client.advance(max),
+                Step::Send { max } => client.handle_moved(max),
                 Step::Offer { .. } => client.offer(0, true),
-                Step::Peek => client.still_open(),
-                Step::Shutdown => client.shut_down(),
-                Step::AwaitEnd => client.end_of_stream(),
+                Step::Peek => client.handle_still_open(),
+                Step::Shutdown => client.handle_shutdown(),
+                Step::AwaitEnd => client.handle_end_of_stream(),
                 _ => return client,
             }
         }
@@ -142,22 +146,24 @@ mod counted {
         Key::from_name(black_box(name))
     }
 
-    /// Standing entries, of which the last but some is the one to claim.
+    /// A registry with this many unlimited entries, one of which is claimed.
     fn registry(entries: u32) -> Registry<u32> {
         let mut registry = Registry::new();
         for entry in 0..entries {
             let mut key = [0; Key::LEN];
             key[..4].copy_from_slice(&entry.wrapping_mul(2_654_435_761).to_le_bytes());
-            let packet = StartPacket::put(Key::new(key));
-            registry.add(packet, entry, Instant::default()).expect("the keys differ");
+            let packet = StartPacket::put(Key::from_bytes(key));
+            registry
+                .insert(Direction::Put, Entry::exact(packet), entry, Instant::default())
+                .expect("the keys differ");
         }
         registry
     }
 
     fn claim(mut registry: Registry<u32>) -> Registry<u32> {
-        let packet = black_box(StartPacket::put(Key::new([0; Key::LEN]))); // entry 0
-        if let Ok(Claim { lease, .. }) = registry.claim(&packet, u64::MAX, Instant::default()) {
-            registry.release(lease, true);
+        let packet = black_box(StartPacket::put(Key::from_bytes([0; Key::LEN]))); // entry 0
+        if let Ok(Claim { lease, .. }) = registry.claim(&packet, None, Instant::default()) {
+            registry.release(lease, Delivery::Succeeded);
         }
         registry
     }

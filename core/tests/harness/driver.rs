@@ -1,57 +1,57 @@
-//! A driver that does as the step says, and its application.
+//! A driver that follows the steps of its connection, and its application.
 
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use dataserver_core::{Error, Instant, Refusal, Step};
+use dataserver_core::{Cause, Instant, Refusal, Step};
 
-use super::laws::Lawful;
+use super::invariants::CheckedConnection;
 use super::object_byte;
-use super::scenario::{Habits, Peeks, Point, Role, STALL, Scenario, Trouble};
-use super::stream::{Read, ShutDown, Stream, Write};
+use super::scenario::{DriverOptions, PeekMode, Point, Problem, Role, STALL, Scenario};
+use super::stream::{Read, Shutdown, Stream, Write};
 
 pub(super) struct Driver {
     pub(super) role: Role,
     sends: bool,
-    habits: Habits,
-    connection: Lawful,
+    options: DriverOptions,
+    connection: CheckedConnection,
     application: Application,
-    /// What was read together with the start packet, and is still to be used.
+    /// Bytes of the object that were read together with the start packet.
     buffer: VecDeque<u8>,
-    /// It waits for room that readiness does not show, at most until then.
+    /// The driver sleeps until then, because readiness does not show that it can write.
     sleeps_until: Option<Instant>,
-    /// What a look at the stream would have shown when the step was to peek.
-    had_ended: bool,
-    over: bool,
+    /// Whether the peer had closed at the time of the peek, and the driver was able to see it.
+    peer_had_closed: bool,
+    finished: bool,
 }
 
 struct Application {
-    /// How many bytes of the object there are to be sent.
+    /// The number of bytes of the object to send.
     length: u64,
-    /// How many bytes of it have been sent or received.
+    /// The number of bytes of the object that have been sent or received.
     position: u64,
     committed: Option<u64>,
-    decision: Result<u64, Refusal>,
+    decision: Result<Option<u64>, Refusal>,
     stalls: Vec<(Point, Duration)>,
     busy_until: Instant,
     aborts_at: Option<u64>,
     commit_fails: bool,
-    drips: Option<Duration>,
+    receive_delay: Option<Duration>,
 }
 
-/// What came of a turn.
+/// The outcome of a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Turn {
     Progress,
-    /// Sleeps until then; for ever, if only the peer can wake it up.
+    /// Sleeps until this time, or until the peer makes progress.
     Sleep(Option<Instant>),
-    Over,
+    Finished,
 }
 
 /// What the driver waits for.
 enum Wait {
-    ToRead,
-    ToWrite,
+    Read,
+    Write,
     Application,
 }
 
@@ -60,54 +60,54 @@ impl Driver {
         Self {
             role,
             sends: role == scenario.sender(),
-            habits: scenario.parties[role as usize].habits,
-            connection: Lawful::new(scenario, role),
+            options: scenario.parties[role as usize].options,
+            connection: CheckedConnection::new(scenario, role),
             application: Application::new(scenario, role),
             buffer: VecDeque::new(),
             sleeps_until: None,
-            had_ended: false,
-            over: false,
+            peer_had_closed: false,
+            finished: false,
         }
     }
 
-    /// Does one step, as far as that goes without waiting.
+    /// Performs one step, unless it has to wait.
     pub(super) fn turn(&mut self, stream: &mut Stream<'_>) -> Turn {
         let now = stream.now;
-        if self.over {
-            return Turn::Over;
+        if self.finished {
+            return Turn::Finished;
         }
         let due = self.sleeps_until.into_iter().chain(stream.next_reset(self.role)).min();
         if self.sleeps_until.is_some() && due > Some(now) {
             return Turn::Sleep(due);
         }
         self.sleeps_until = None;
-        self.connection.it_is(now);
-        if self.habits.asks_time_first {
+        self.connection.set_time(now);
+        if self.options.checks_time_first {
             self.connection.handle_timeout();
         }
         let wake = match self.act(stream) {
             Ok(()) => {
-                if !self.over {
+                if !self.finished {
                     self.connection.handle_timeout();
                 }
                 return Turn::Progress;
             }
-            Err(Wait::Application) if self.habits.blocks => {
-                self.connection.application_waits(self.application.busy_until);
+            Err(Wait::Application) if self.options.application_blocks => {
+                self.connection.application_blocks_until(self.application.busy_until);
                 return Turn::Sleep(Some(self.application.busy_until));
             }
             Err(Wait::Application) => {
-                self.connection.application_waits(self.application.busy_until);
+                self.connection.application_blocks_until(self.application.busy_until);
                 self.connection.handle_timeout();
                 Some(self.application.busy_until)
             }
-            Err(Wait::ToRead) => {
-                self.connection.would_block(stream.has_read(self.role));
+            Err(Wait::Read) => {
+                self.connection.handle_blocked(stream.last_read(self.role));
                 stream.next_event(self.role)
             }
-            Err(Wait::ToWrite) => {
-                self.connection.would_block(stream.has_room(self.role));
-                if stream.shows_room() {
+            Err(Wait::Write) => {
+                self.connection.handle_blocked(stream.last_room(self.role));
+                if stream.signals_writability() {
                     stream.next_event(self.role)
                 } else {
                     self.sleeps_until = self.connection.deadline();
@@ -121,7 +121,7 @@ impl Driver {
         Turn::Sleep(wake.into_iter().chain(self.connection.deadline()).min())
     }
 
-    /// One step. What has to wait has reported nothing.
+    /// Performs one step. If it has to wait, nothing has been reported.
     fn act(&mut self, stream: &mut Stream<'_>) -> Result<(), Wait> {
         match self.connection.step() {
             Step::Read { max } => self.read_start_packet(max, stream),
@@ -145,15 +145,15 @@ impl Driver {
                     stream.reset(self.role);
                 }
                 self.connection.check_finality();
-                self.over = true;
+                self.finished = true;
                 Ok(())
             }
         }
     }
 
     fn read_start_packet(&mut self, max: usize, stream: &mut Stream<'_>) -> Result<(), Wait> {
-        if let Some(bytes) = self.read(max.max(self.habits.buffer), stream)? {
-            let taken = self.connection.feed(&bytes);
+        if let Some(bytes) = self.read(max.max(self.options.buffer), stream)? {
+            let taken = self.connection.handle_read(&bytes);
             self.buffer.extend(&bytes[taken..]);
         }
         Ok(())
@@ -175,7 +175,7 @@ impl Driver {
         stream: &mut Stream<'_>,
     ) -> Result<(), Wait> {
         let packet = bytes.len();
-        if self.habits.shares && self.application.is_willing() {
+        if self.options.combines_writes && self.application.can_continue() {
             bytes.extend(self.application.peek(payload));
         }
         let n = self.write(&bytes, stream)?;
@@ -184,16 +184,16 @@ impl Driver {
     }
 
     fn send(&mut self, max: usize, stream: &mut Stream<'_>) -> Result<(), Wait> {
-        if !self.application_goes_on(stream.now)? {
+        if !self.application_continues(stream.now)? {
             return Ok(());
         }
-        if self.application.is_dry() {
+        if self.application.is_at_end_of_object() {
             self.connection.offer(0, true);
             return Ok(());
         }
         if stream.choices.one_in(8) {
             let (n, last) = self.application.offer(max);
-            self.connection.offer(n, last); // need not be, and changes nothing
+            self.connection.offer(n, last); // optional, and changes nothing
         }
         let bytes = self.application.peek(stream.choices.up_to(max));
         self.application.position += self.write(&bytes, stream)? as u64;
@@ -201,36 +201,36 @@ impl Driver {
     }
 
     fn receive(&mut self, max: usize, stream: &mut Stream<'_>) -> Result<(), Wait> {
-        if !self.application_goes_on(stream.now)? {
+        if !self.application_continues(stream.now)? {
             return Ok(());
         }
         let max = stream.choices.up_to(max);
-        let was_read_before = !self.buffer.is_empty();
+        let was_buffered = !self.buffer.is_empty();
         if let Some(bytes) = self.read_on(max, stream)? {
             self.application.take(&bytes);
-            if !was_read_before {
+            if !was_buffered {
                 self.application.pause(stream.now);
             }
-            self.connection.advance(bytes.len());
+            self.connection.handle_moved(bytes.len());
         }
         Ok(())
     }
 
     fn commit(&mut self, now: Instant) -> Result<(), Wait> {
         self.application.is_ready(Point::Commit, now)?;
-        if !self.application_goes_on(now)? {
+        if !self.application_continues(now)? {
             return Ok(());
         }
         match self.application.commit() {
-            true => self.connection.commit(),
-            false => self.connection.abort("can not commit"),
+            true => self.connection.committed(),
+            false => self.connection.abort("cannot commit"),
         }
         Ok(())
     }
 
-    /// The application may also not know yet whether it has more.
+    /// In some cases the application does not know yet whether it has more.
     fn offer(&mut self, max: usize, stream: &mut Stream<'_>) -> Result<(), Wait> {
-        if !self.application_goes_on(stream.now)? {
+        if !self.application_continues(stream.now)? {
             return Ok(());
         }
         let (n, last) = match stream.choices.one_in(4) {
@@ -241,52 +241,52 @@ impl Driver {
         Ok(())
     }
 
-    /// Looks for the end of the stream, as far as this driver and its stream can tell.
+    /// Checks for the end of the stream, if the driver and the stream support it.
     fn peek(&mut self, stream: &mut Stream<'_>) {
-        let can_tell = self.habits.peeks != Peeks::Never;
-        self.had_ended = can_tell && self.buffer.is_empty() && stream.is_at_end(self.role);
-        match self.habits.peeks {
-            Peeks::Never => self.connection.still_open(),
-            Peeks::Looks if stream.is_at_end(self.role) && self.buffer.is_empty() => {
-                self.connection.end_of_stream();
+        let can_tell = self.options.peek_mode != PeekMode::Unsupported;
+        self.peer_had_closed = can_tell && self.buffer.is_empty() && stream.is_at_end(self.role);
+        match self.options.peek_mode {
+            PeekMode::Unsupported => self.connection.handle_still_open(),
+            PeekMode::Peek if stream.is_at_end(self.role) && self.buffer.is_empty() => {
+                self.connection.handle_end_of_stream();
             }
-            Peeks::Looks if stream.is_reset(self.role) => self.connection.reset(),
-            Peeks::Looks => self.connection.still_open(),
-            Peeks::Reads => match self.read_on(64, stream) {
-                Ok(Some(bytes)) => self.connection.advance(bytes.len()),
+            PeekMode::Peek if stream.is_reset(self.role) => self.connection.handle_reset(),
+            PeekMode::Peek => self.connection.handle_still_open(),
+            PeekMode::Read => match self.read_on(64, stream) {
+                Ok(Some(bytes)) => self.connection.handle_moved(bytes.len()),
                 Ok(None) => {}
-                Err(_) => self.connection.still_open(),
+                Err(_) => self.connection.handle_still_open(),
             },
         }
     }
 
     fn shut_down(&mut self, stream: &mut Stream<'_>) -> Result<(), Wait> {
-        if self.sends && !self.application_goes_on(stream.now)? {
+        if self.sends && !self.application_continues(stream.now)? {
             return Ok(());
         }
-        if self.sees_end(stream) {
-            self.connection.end_of_stream();
+        if self.finds_end(stream) {
+            self.connection.handle_end_of_stream();
             return Ok(());
         }
         match stream.shut_down(self.role) {
-            ShutDown::Done => self.connection.shut_down(),
-            ShutDown::Reset => self.connection.reset(),
-            ShutDown::NotReady => return Err(Wait::ToWrite),
+            Shutdown::Done => self.connection.handle_shutdown(),
+            Shutdown::Reset => self.connection.handle_reset(),
+            Shutdown::NotReady => return Err(Wait::Write),
         }
         Ok(())
     }
 
     fn await_end(&mut self, stream: &mut Stream<'_>) -> Result<(), Wait> {
-        if !self.sends && !self.application_goes_on(stream.now)? {
+        if !self.sends && !self.application_continues(stream.now)? {
             return Ok(());
         }
         if let Some(bytes) = self.read_on(64, stream)? {
-            self.connection.advance(bytes.len());
+            self.connection.handle_moved(bytes.len());
         }
         Ok(())
     }
 
-    /// Reads what was read before, or else from the stream. `None` where something else was
+    /// Reads from the buffer first, then from the stream. Returns `None` if something else was
     /// reported.
     fn read_on(&mut self, max: usize, stream: &mut Stream<'_>) -> Result<Option<Vec<u8>>, Wait> {
         if self.buffer.is_empty() {
@@ -298,61 +298,61 @@ impl Driver {
     fn read(&mut self, max: usize, stream: &mut Stream<'_>) -> Result<Option<Vec<u8>>, Wait> {
         match stream.read(self.role, max) {
             Read::Bytes(bytes) => return Ok(Some(bytes)),
-            Read::End => self.connection.end_of_stream(),
-            Read::Reset => self.connection.reset(),
-            Read::NotReady => return Err(Wait::ToRead),
+            Read::End => self.connection.handle_end_of_stream(),
+            Read::Reset => self.connection.handle_reset(),
+            Read::NotReady => return Err(Wait::Read),
         }
         Ok(None)
     }
 
-    /// Writes and advances; 0 where something else was reported.
+    /// Writes and reports the bytes. Returns 0 if something else was reported.
     fn write(&mut self, bytes: &[u8], stream: &mut Stream<'_>) -> Result<usize, Wait> {
-        if self.sees_end(stream) {
-            self.connection.end_of_stream();
+        if self.finds_end(stream) {
+            self.connection.handle_end_of_stream();
             return Ok(0);
         }
         match stream.write(self.role, bytes) {
             Write::Bytes(n) => {
-                self.connection.advance(n);
+                self.connection.handle_moved(n);
                 return Ok(n);
             }
-            Write::Reset => self.connection.reset(),
-            Write::NotReady => return Err(Wait::ToWrite),
+            Write::Reset => self.connection.handle_reset(),
+            Write::NotReady => return Err(Wait::Write),
         }
         Ok(0)
     }
 
-    /// Whether this side, which sends, looks out for the end of the stream and sees it.
-    fn sees_end(&self, stream: &Stream<'_>) -> bool {
-        let looks = self.sends && self.habits.watches && self.buffer.is_empty();
+    /// Whether this side sends, checks for the end of the stream, and finds it.
+    fn finds_end(&self, stream: &Stream<'_>) -> bool {
+        let looks = self.sends && self.options.checks_end_before_write && self.buffer.is_empty();
         looks && stream.is_at_end(self.role)
     }
 
-    /// Whether the application goes on; if it does not, then that was reported.
-    fn application_goes_on(&mut self, now: Instant) -> Result<bool, Wait> {
+    /// Whether the application continues. If it does not, that has been reported.
+    fn application_continues(&mut self, now: Instant) -> Result<bool, Wait> {
         self.application.is_ready(Point::Moved(self.application.position), now)?;
         if self.application.aborts() {
-            self.connection.abort("gives up");
+            self.connection.abort("canceled");
             return Ok(false);
         }
         Ok(true)
     }
 
-    pub(super) fn result(&self) -> Result<u64, Error> {
+    pub(super) fn result(&self) -> Result<u64, Cause> {
         self.connection.result()
     }
 
-    /// Whether there was room at a retry, and at the last one.
-    pub(super) fn found_room(&self) -> [bool; 2] {
-        self.connection.found_room()
+    /// Whether a retry of a write succeeded, and whether the last possible one did.
+    pub(super) fn retries_succeeded(&self) -> [bool; 2] {
+        self.connection.retries_succeeded()
     }
 
-    /// Whether the peer had ended the stream before the object ended, and this driver could tell.
-    pub(super) fn had_ended(&self) -> bool {
-        self.had_ended
+    /// Whether the peer had closed before the object ended, and the driver was able to see it.
+    pub(super) fn peer_had_closed(&self) -> bool {
+        self.peer_had_closed
     }
 
-    /// How many bytes the application has made last.
+    /// The number of bytes that the application has committed.
     pub(super) fn committed(&self) -> Option<u64> {
         self.application.committed
     }
@@ -370,20 +370,20 @@ impl Application {
             busy_until: Instant::default(),
             aborts_at: None,
             commit_fails: false,
-            drips: scenario.parties[role as usize].habits.drips,
+            receive_delay: scenario.parties[role as usize].options.receive_delay,
         };
-        if scenario.parties[role as usize].habits.hesitates {
+        if scenario.parties[role as usize].options.application_pauses {
             application.stalls.push((Point::Moved(scenario.size / 2), Duration::from_millis(50)));
         }
-        for trouble in &scenario.troubles {
-            match *trouble {
-                Trouble::Source { length } if !receives => application.length = length,
-                Trouble::Aborts { role: whose, at } if whose == role => {
+        for problem in &scenario.problems {
+            match *problem {
+                Problem::WrongLength { actual: length } if !receives => application.length = length,
+                Problem::Abort { role: affected, at } if affected == role => {
                     application.aborts_at = Some(at);
                 }
-                Trouble::CommitFails => application.commit_fails = true,
-                Trouble::Refused(reason) => application.decision = Err(reason),
-                Trouble::Slow { role: whose, at } if whose == role => {
+                Problem::CommitFailure => application.commit_fails = true,
+                Problem::Refused(reason) => application.decision = Err(reason),
+                Problem::Stall { role: affected, at } if affected == role => {
                     application.stalls.push((at, STALL));
                 }
                 _ => {}
@@ -392,7 +392,7 @@ impl Application {
         application
     }
 
-    /// Stalls once at each point that it should.
+    /// Stalls once at each of the chosen points.
     fn is_ready(&mut self, point: Point, now: Instant) -> Result<(), Wait> {
         if let Some(found) = self.stalls.iter().position(|(at, _)| at.is_at(point)) {
             let (_, duration) = self.stalls.swap_remove(found);
@@ -401,8 +401,8 @@ impl Application {
         if now < self.busy_until { Err(Wait::Application) } else { Ok(()) }
     }
 
-    /// Whether it would go on at once.
-    fn is_willing(&self) -> bool {
+    /// Whether the application would continue without a delay.
+    fn can_continue(&self) -> bool {
         let here = Point::Moved(self.position);
         !self.aborts() && !self.stalls.iter().any(|(at, _)| at.is_at(here))
     }
@@ -411,42 +411,37 @@ impl Application {
         self.aborts_at.is_some_and(|at| self.position >= at)
     }
 
-    fn is_dry(&self) -> bool {
+    fn is_at_end_of_object(&self) -> bool {
         self.position == self.length
     }
 
-    /// At most `max` of the bytes that are left to send.
+    /// Returns at most `max` of the bytes that are left to send.
     fn peek(&self, max: usize) -> Vec<u8> {
         let left = self.length - self.position;
         (self.position..).take(max.min(left as usize)).map(object_byte).collect()
     }
 
-    /// How many bytes are left to send, at most `max`, and whether these are all.
+    /// Returns how many bytes are left to send, at most `max`, and whether these are all.
     fn offer(&self, max: usize) -> (usize, bool) {
         let left = self.length - self.position;
         (max.min(left as usize), left <= max as u64)
     }
 
-    /// What it has received takes it some time.
+    /// Delays the application after it has received bytes.
     fn pause(&mut self, now: Instant) {
-        if let Some(pause) = self.drips {
+        if let Some(pause) = self.receive_delay {
             self.busy_until = now.saturating_add(pause);
         }
     }
 
     fn take(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            assert_eq!(
-                *byte,
-                object_byte(self.position),
-                "conservation: of byte {}",
-                self.position
-            );
+            assert_eq!(*byte, object_byte(self.position), "conservation: byte {}", self.position);
             self.position += 1;
         }
     }
 
-    /// Whether the object was made last.
+    /// Returns whether the object was committed.
     fn commit(&mut self) -> bool {
         assert_eq!(self.committed, None, "a second commit");
         if !self.commit_fails {
@@ -457,7 +452,7 @@ impl Application {
 }
 
 impl Point {
-    /// Whether a stop there is a stop here.
+    /// Whether a stall at this point applies here.
     fn is_at(self, here: Self) -> bool {
         match (self, here) {
             (Self::Moved(there), Self::Moved(position)) => there <= position,
@@ -470,7 +465,7 @@ impl Turn {
     pub(super) fn due(&self) -> Option<Instant> {
         match self {
             Self::Sleep(due) => *due,
-            Self::Progress | Self::Over => None,
+            Self::Progress | Self::Finished => None,
         }
     }
 }

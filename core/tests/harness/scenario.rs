@@ -1,4 +1,4 @@
-//! What is to be transferred, by whom and how, and what goes wrong.
+//! What is transferred, by which drivers, and which problems occur.
 
 use core::num::NonZeroU32;
 use core::time::Duration;
@@ -7,24 +7,24 @@ use dataserver_core::{Config, Direction, Instant, Key, Refusal, StartPacket, Tim
 
 use super::choices::Choices;
 
-/// Longer than any timer of a scenario that stalls.
+/// Longer than any timeout in a scenario with a stall.
 pub(super) const STALL: Duration = Duration::from_secs(200);
 
 #[derive(Debug)]
 pub(super) struct Scenario {
     pub(super) direction: Direction,
-    /// Of the object, as the start packet declares it or would.
+    /// The size of the object. The start packet may declare it.
     pub(super) size: u64,
     pub(super) declared: bool,
-    /// What the server's application accepts.
-    pub(super) accepts: u64,
+    /// The limit that the application of the server passes to `accept`.
+    pub(super) accepts: Option<u64>,
     pub(super) parties: [Party; 2],
-    pub(super) troubles: Vec<Trouble>,
+    pub(super) problems: Vec<Problem>,
     pub(super) link: Link,
     pub(super) epoch: Instant,
 }
 
-/// The client, or the server; and so that end of the stream, and what it writes.
+/// The client or the server. Also their end of the stream, and the half that they write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Client,
@@ -34,105 +34,104 @@ pub(super) enum Role {
 #[derive(Debug)]
 pub(super) struct Party {
     pub(super) config: Config,
-    pub(super) habits: Habits,
+    pub(super) options: DriverOptions,
 }
 
-/// How a driver does as it is told.
+/// The behavior of a driver.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Habits {
-    /// Reads the start packet with a buffer so large, or exactly as many bytes as it should.
+pub(super) struct DriverOptions {
+    /// The size of the buffer into which it reads the start packet, if that exceeds the missing bytes.
     pub(super) buffer: usize,
-    /// Writes the start packet and the beginning of the object in one.
-    pub(super) shares: bool,
-    /// Looks out for the end of the stream while it sends.
-    pub(super) watches: bool,
-    /// How it finds out whether the peer has ended the stream already.
-    pub(super) peeks: Peeks,
-    /// Lets its application block it, also past the deadline.
-    pub(super) blocks: bool,
-    /// Asks whether the transfer timer is due before it does anything else.
-    pub(super) asks_time_first: bool,
-    /// Its application needs a moment, once.
-    pub(super) hesitates: bool,
-    /// Its application needs so long after all that it receives. Shorter than the idle timeout.
-    pub(super) drips: Option<Duration>,
+    /// Writes the beginning of the object together with the start packet.
+    pub(super) combines_writes: bool,
+    /// Checks for the end of the stream before each write.
+    pub(super) checks_end_before_write: bool,
+    /// How it finds out whether the peer has closed.
+    pub(super) peek_mode: PeekMode,
+    /// The application can block the driver, even past the deadline.
+    pub(super) application_blocks: bool,
+    /// Checks the total timer before each step.
+    pub(super) checks_time_first: bool,
+    /// The application pauses once for a short time.
+    pub(super) application_pauses: bool,
+    /// How long the application pauses after each read. Shorter than the idle timeout.
+    pub(super) receive_delay: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Peeks {
+pub(super) enum PeekMode {
     /// It leaves the bytes in the stream.
-    Looks,
-    /// It takes bytes out, if there are any.
-    Reads,
-    /// This stream cannot tell.
-    Never,
+    Peek,
+    /// It reads bytes, if there are any.
+    Read,
+    /// The stream does not support it.
+    Unsupported,
 }
 
-/// What the stream does when nothing is wrong.
+/// The behavior of the stream without problems.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
     pub(super) fragments: Fragments,
-    /// How many bytes may be under way.
+    /// How many bytes can be in flight.
     pub(super) capacity: usize,
     pub(super) delays: bool,
-    /// A reset overtakes the bytes that are still to be read.
-    pub(super) overtakes: bool,
-    /// Readiness never shows that there is room for a write, as POLLOUT may not for a long time.
-    pub(super) mute: bool,
-    /// To shut down takes room for a byte, as over TLS.
-    pub(super) closes_with_a_byte: bool,
+    /// A reset discards the bytes that have not been read.
+    pub(super) reset_discards_data: bool,
+    /// Readiness never shows that a write is possible. POLLOUT can be late in the same way.
+    pub(super) hides_writability: bool,
+    /// A shutdown needs room for one byte, as over TLS.
+    pub(super) shutdown_needs_room: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fragments {
     Whole,
     Random,
-    Single,
+    SingleBytes,
 }
 
-/// What goes wrong. Where bytes are counted, the start packet counts for the stream only.
+/// A problem. Positions count bytes of the object; those of stream faults count the start packet too.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Trouble {
-    /// The sender's source has so many bytes, and not the declared size.
-    Source { length: u64 },
-    /// The application gives up when so many bytes of the object have moved.
-    Aborts { role: Role, at: u64 },
-    /// The receiver's application can not make the object last.
-    CommitFails,
-    /// The server's application does not take the start packet.
+pub(super) enum Problem {
+    /// The object of the sender does not have the declared size.
+    WrongLength { actual: u64 },
+    /// The application aborts when this many bytes of the object have moved.
+    Abort { role: Role, at: u64 },
+    /// The application of the receiver cannot commit the object.
+    CommitFailure,
+    /// The application of the server refuses the start packet.
     Refused(Refusal),
-    /// The receiver takes fewer bytes than there are, as it accepts them or by its configuration.
+    /// The object is larger than the limit of the receiver, which it accepted or configured.
     Limit { limit: u64, accepted: bool },
     /// The application stalls.
-    Slow { role: Role, at: Point },
-    /// The transfer timer is short.
-    Hurry { role: Role, transfer: Duration },
-    /// What this role writes has this happen to it.
-    Stream { writer: Role, fault: Fault },
+    Stall { role: Role, at: Point },
+    /// The total timeout is short.
+    ShortTotalTimeout { role: Role, timeout: Duration },
+    /// The half of the stream that this role writes has a fault.
+    StreamFault { writer: Role, fault: Fault },
 }
 
 /// When the application stalls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {
     Decide,
-    /// When so many bytes of the object have moved.
+    /// When this many bytes of the object have moved.
     Moved(u64),
     Commit,
 }
 
-/// What happens to one half of the stream when it has taken so many bytes; [`AT_END`] for when it
-/// is shut down.
+/// A fault of one half of the stream. It occurs after this many bytes, or at the shutdown ([`AT_END`]).
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    /// The rest is lost and the stream ends: a peer that was killed and does not arm its socket.
+    /// The rest is lost and the stream ends, as if a peer with an unarmed socket was killed.
     Truncated { at: u64 },
-    /// So many bytes come that nobody has sent: a peer that does not keep to the protocol.
+    /// Extra bytes arrive, from a peer that violates the protocol.
     Overrun { at: u64, by: u64 },
     /// Both ends are reset.
     Reset { at: u64 },
-    /// Nothing arrives any more, not even a reset; if it clogs, nothing can be written either.
-    Lost { at: u64, clogs: bool },
-    /// This byte of the start packet arrives with another value, which makes it malformed.
+    /// Nothing arrives any more, not even a reset. It may be impossible to write, too.
+    Blackhole { at: u64, rejects_writes: bool },
+    /// This byte of the start packet is changed, so that the packet is malformed.
     Corrupt { byte: u64, to: u8 },
 }
 
@@ -141,66 +140,71 @@ pub(super) const AT_END: u64 = u64::MAX;
 impl Scenario {
     pub(super) fn choose(choices: &mut Choices<'_>) -> Self {
         let chunks = [0, 1].map(|_| choices.pick(&[4 << 20, 1_000, 64, 26, 25, 21, 7, 3, 2, 1]));
-        let fragments = [Fragments::Whole, Fragments::Random, Fragments::Single];
+        let fragments = [Fragments::Whole, Fragments::Random, Fragments::SingleBytes];
         let mut link = Link {
             fragments: choices.pick(&fragments),
             capacity: choices.pick(&[1 << 20, 4_096, 64, 7, 1]),
             delays: choices.flip(),
-            overtakes: choices.flip(),
-            mute: choices.one_in(4),
-            closes_with_a_byte: choices.one_in(4),
+            reset_discards_data: choices.flip(),
+            hides_writability: choices.one_in(4),
+            shutdown_needs_room: choices.one_in(4),
         };
         let size = choose_size(chunks, choices);
         if size > 10_000 {
             link = Link { fragments: Fragments::Random, capacity: 65_536, ..link };
         }
-        if link.mute {
-            link.capacity = link.capacity.max(64); // room for the start packet, which has a timer
+        if link.hides_writability {
+            link.capacity = link.capacity.max(64); // room for the start packet, which has a timer of its own
         }
         let parties = chunks.map(|chunk| Party {
-            config: Config { chunk: NonZeroU32::new(chunk).unwrap(), ..Config::default() },
-            habits: Habits {
+            config: Config::default().chunk(NonZeroU32::new(chunk).unwrap()),
+            options: DriverOptions {
                 buffer: choices.pick(&[0, 1, 24, 25, 26, 100, 8_192]),
-                shares: choices.flip(),
-                watches: choices.flip(),
-                peeks: choices.pick(&[Peeks::Looks, Peeks::Looks, Peeks::Reads, Peeks::Never]),
-                blocks: choices.flip(),
-                asks_time_first: choices.flip(),
-                hesitates: choices.one_in(8),
-                drips: None,
+                combines_writes: choices.flip(),
+                checks_end_before_write: choices.flip(),
+                peek_mode: choices.pick(&[
+                    PeekMode::Peek,
+                    PeekMode::Peek,
+                    PeekMode::Read,
+                    PeekMode::Unsupported,
+                ]),
+                application_blocks: choices.flip(),
+                checks_time_first: choices.flip(),
+                application_pauses: choices.one_in(8),
+                receive_delay: None,
             },
         });
         let mut scenario = Self {
             direction: choices.pick(&[Direction::Put, Direction::Get]),
             size,
             declared: choices.flip(),
-            accepts: choices.pick(&[u64::MAX, size]),
+            accepts: choices.pick(&[None, Some(size)]),
             parties,
-            troubles: Vec::new(),
+            problems: Vec::new(),
             link,
             epoch: Instant::new(Duration::from_secs(choices.pick(&[0, 1_000_000]))),
         };
         for _ in 0..choices.pick(&[0, 1, 1, 1, 1, 2, 2, 3]) {
-            scenario.add_trouble(choices);
+            scenario.add_problem(choices);
         }
         scenario.choose_timeouts(choices);
         scenario
     }
 
-    fn add_trouble(&mut self, choices: &mut Choices<'_>) {
+    fn add_problem(&mut self, choices: &mut Choices<'_>) {
         let role = choices.pick(&Role::BOTH);
-        let trouble = match choices.below(13) {
+        let problem = match choices.below(13) {
             0 if self.declared => {
                 let length = choices.pick(&[self.size + 1, self.size + 300, self.size / 2]);
                 if length == self.size {
                     return;
                 }
-                Trouble::Source { length }
+                Problem::WrongLength { actual: length }
             }
-            1 => Trouble::Aborts { role, at: choices.below(self.size + 1) },
-            2 => Trouble::CommitFails,
-            3 => Trouble::Refused(choices.pick(&[Refusal::NotRegistered, Refusal::InUse])),
-            4 if self.size > 0 => Trouble::Limit {
+            1 => Problem::Abort { role, at: choices.below(self.size + 1) },
+            2 => Problem::CommitFailure,
+            3 => Problem::Refused(choices.pick(&[Refusal::NotRegistered, Refusal::InUse])),
+            4 if self.size > 0 => Problem::Limit {
                 limit: choices.below(self.size),
                 accepted: choices.flip() && self.receiver() == Role::Server,
             },
@@ -211,52 +215,54 @@ impl Scenario {
                     3 if role == Role::Server => Point::Decide,
                     _ => moved,
                 };
-                Trouble::Slow { role, at }
+                Problem::Stall { role, at }
             }
             6 => {
                 let millis = choices.pick(&[0, 1, 20, 60, 500]);
-                Trouble::Hurry { role, transfer: Duration::from_millis(millis) }
+                Problem::ShortTotalTimeout { role, timeout: Duration::from_millis(millis) }
             }
             _ => {
                 let Some(fault) = self.choose_fault(role, choices) else { return };
-                Trouble::Stream { writer: role, fault }
+                Problem::StreamFault { writer: role, fault }
             }
         };
-        // One of each kind, but one for each half of the stream.
-        let is_there = self.troubles.iter().any(|other| match (other, &trouble) {
-            (Trouble::Stream { writer: a, .. }, Trouble::Stream { writer: b, .. }) => a == b,
+        // At most one problem of each kind, and one fault for each half of the stream.
+        let is_there = self.problems.iter().any(|other| match (other, &problem) {
+            (Problem::StreamFault { writer: a, .. }, Problem::StreamFault { writer: b, .. }) => {
+                a == b
+            }
             (one, other) => core::mem::discriminant(one) == core::mem::discriminant(other),
         });
         if is_there {
             return;
         }
-        match trouble {
-            Trouble::Limit { limit, accepted: true } => self.accepts = limit,
-            Trouble::Limit { limit, accepted: false } => {
-                self.parties[self.receiver() as usize].config.limit = limit;
+        match problem {
+            Problem::Limit { limit, accepted: true } => self.accepts = Some(limit),
+            Problem::Limit { limit, accepted: false } => {
+                self.parties[self.receiver() as usize].config.max_object_size = Some(limit);
             }
-            Trouble::Hurry { role, transfer } => {
-                self.parties[role as usize].config.timeouts.transfer = transfer;
+            Problem::ShortTotalTimeout { role, timeout } => {
+                self.parties[role as usize].config.timeouts.total = Some(timeout);
             }
             _ => {}
         }
-        self.troubles.push(trouble);
+        self.problems.push(problem);
     }
 
     fn choose_fault(&self, writer: Role, choices: &mut Choices<'_>) -> Option<Fault> {
         let total = self.bytes_written_by(writer);
-        let header = (total + 1).min(26); // now and then, within the start packet
+        let header = (total + 1).min(26); // in some cases within the start packet
         let within = choices.pick(&[total + 1, total + 1, header]);
         let at = choices.below(within);
         Some(match choices.below(5) {
-            // A truncation behind the last byte is none, but where a receipt comes too early.
+            // A truncation after the last byte has an effect at a receiver only: it is an early receipt.
             0 if at < total || writer == self.receiver() => Fault::Truncated { at },
             1 => Fault::Overrun {
                 at: choices.pick(&[AT_END, total]),
                 by: choices.pick(&[1, 2, 24, 300]),
             },
             2 => Fault::Reset { at: choices.pick(&[at, at, at, AT_END]) },
-            3 => Fault::Lost { at, clogs: choices.flip() },
+            3 => Fault::Blackhole { at, rejects_writes: choices.flip() },
             4 if writer == Role::Client && choices.flip() => match choices.flip() {
                 true => Fault::Corrupt { byte: 8, to: choices.pick(&[0x80, 0xfe]) },
                 false => Fault::Corrupt { byte: 0, to: choices.pick(&[2, 3, 0x7f, 0xff]) },
@@ -265,47 +271,53 @@ impl Scenario {
         })
     }
 
-    /// Timers that are told apart, and longer than all delays; never, where nothing stalls. Sometimes
-    /// a receiver that is just fast enough.
+    /// Chooses different timeouts that exceed all delays. There may be none if nothing stalls. Some
+    /// receivers are just fast enough.
     fn choose_timeouts(&mut self, choices: &mut Choices<'_>) {
-        let stalls = self.troubles.iter().any(|trouble| {
+        let stalls = self.problems.iter().any(|problem| {
             matches!(
-                trouble,
-                Trouble::Slow { .. } | Trouble::Stream { fault: Fault::Lost { .. }, .. }
+                problem,
+                Problem::Stall { .. } | Problem::StreamFault { fault: Fault::Blackhole { .. }, .. }
             )
         });
         for party in &mut self.parties {
-            let never = !stalls && choices.one_in(4);
-            let pick = |choices: &mut Choices<'_>, seconds: &[u64]| match never {
-                true => Duration::MAX,
-                false => Duration::from_secs(choices.pick(seconds)),
+            let unlimited = !stalls && choices.one_in(4);
+            let pick = |choices: &mut Choices<'_>, seconds: &[u64]| match unlimited {
+                true => None,
+                false => Some(Duration::from_secs(choices.pick(seconds))),
             };
-            party.config.timeouts = Timeouts {
-                start: pick(choices, &[5, 3, 20]),
-                idle: pick(choices, &[5, 2, 30]),
-                end: pick(choices, &[60, 4, 11]),
-                transfer: party.config.timeouts.transfer,
-            };
+            party.config.timeouts = Timeouts::default()
+                .start(pick(choices, &[5, 3, 20]))
+                .idle(pick(choices, &[5, 2, 30]))
+                .receipt(pick(choices, &[60, 4, 11]))
+                .total(party.config.timeouts.total);
         }
-        // What nobody sent would take the room of what is sent, for too long.
+        // Extra bytes would take the room of the bytes that were sent, for too long.
         let overruns =
             self.has_fault(self.sender(), |fault| matches!(fault, Fault::Overrun { .. }));
-        let drips = !stalls && !overruns && choices.one_in(3);
-        if self.link.mute || drips {
-            // A writer that is woken up by its deadlines alone keeps its peer waiting for half of
-            // its own timeout. So both have the same.
+        let receive_delay = !stalls && !overruns && choices.one_in(3);
+        if self.link.hides_writability || receive_delay {
+            // A writer that retries at deadlines only can keep its peer waiting for half of its own
+            // timeout. So both have the same timeout.
             let idle = Duration::from_secs(choices.pick(&[5, 2, 30]));
             for party in &mut self.parties {
-                party.config.timeouts.idle = idle;
+                party.config.timeouts.idle = Some(idle);
             }
-            if drips {
+            if receive_delay {
                 let share = choices.pick(&[1, 4, 9, 13]);
                 let pause = idle * share / 10;
-                self.parties[self.receiver() as usize].habits.drips = Some(pause);
-                // What is under way when the object ends takes its time.
-                self.parties[self.sender() as usize].config.timeouts.end = Duration::MAX;
+                self.parties[self.receiver() as usize].options.receive_delay = Some(pause);
+                // The bytes in flight at the end of the object delay the receipt.
+                self.parties[self.sender() as usize].config.timeouts.receipt = None;
             }
         }
+    }
+
+    /// Whether the client declares the size after it was created. A client reads no start packet, so its
+    /// buffer size can stand for this.
+    pub(super) fn declares_late(&self) -> bool {
+        let buffer = self.parties[Role::Client as usize].options.buffer;
+        self.direction == Direction::Put && buffer % 2 == 1
     }
 
     pub(super) fn sender(&self) -> Role {
@@ -331,19 +343,19 @@ impl Scenario {
         }
     }
 
-    /// How many bytes of start packet come before what this role may write of the object.
+    /// The number of bytes of the start packet that this role writes.
     pub(super) fn header_of(&self, writer: Role) -> u64 {
         if writer == Role::Client { StartPacket::LEN as u64 } else { 0 }
     }
 
-    /// How many bytes this role writes when nothing goes wrong.
+    /// The number of bytes that this role writes without problems.
     pub(super) fn bytes_written_by(&self, writer: Role) -> u64 {
         self.header_of(writer) + if writer == self.sender() { self.size } else { 0 }
     }
 
     pub(super) fn has_fault(&self, role: Role, is_it: impl Fn(&Fault) -> bool) -> bool {
-        self.troubles.iter().any(|trouble| match trouble {
-            Trouble::Stream { writer, fault } => *writer == role && is_it(fault),
+        self.problems.iter().any(|problem| match problem {
+            Problem::StreamFault { writer, fault } => *writer == role && is_it(fault),
             _ => false,
         })
     }
@@ -360,7 +372,7 @@ impl Role {
     }
 }
 
-/// Around the start packet's size and the chunk's, and now and then large, where chunks are too.
+/// Chooses a size close to that of the start packet or of a chunk. A few are large, if the chunks are.
 fn choose_size(chunks: [u32; 2], choices: &mut Choices<'_>) -> u64 {
     let chunk = u64::from(choices.pick(&chunks).min(1_000));
     if chunks.iter().all(|chunk| *chunk >= 1_000) && choices.one_in(6) {

@@ -1,4 +1,4 @@
-//! A stream in memory, of two halves, that does all that a stream may, and some that it should not.
+//! A stream in memory. Its two halves behave like a socket, and can have faults.
 
 use std::collections::VecDeque;
 
@@ -8,31 +8,31 @@ use dataserver_core::Instant;
 
 use super::choices::Choices;
 use super::object_byte;
-use super::scenario::{AT_END, Fault, Fragments, Link, Role, Scenario, Trouble};
+use super::scenario::{AT_END, Fault, Fragments, Link, Problem, Role, Scenario};
 
 pub(super) struct Stream<'a> {
     pub(super) now: Instant,
     pub(super) choices: Choices<'a>,
     link: Link,
-    /// By who writes.
+    /// Indexed by the writer.
     halves: [Half; 2],
-    /// When this end learns that the connection is reset.
+    /// When each end learns that the connection is reset.
     reset: [Option<Instant>; 2],
-    /// When this end last read something, and when there was last new room for what it writes.
-    has_read: [Instant; 2],
-    has_room: [Instant; 2],
+    /// When each end last read something, and when it was last able to write more than before.
+    last_read: [Instant; 2],
+    last_room: [Instant; 2],
 }
 
-/// What goes one way.
+/// One direction of the stream.
 struct Half {
-    under_way: VecDeque<(Instant, Segment)>,
-    /// How many bytes were taken from the writer.
+    in_flight: VecDeque<(Instant, Segment)>,
+    /// The number of bytes accepted from the writer.
     taken: u64,
-    /// How many of them are of the start packet.
+    /// How many of them belong to the start packet.
     header: u64,
     fault: Option<Fault>,
-    /// The fault has happened.
-    tripped: bool,
+    /// Whether the fault has occurred.
+    triggered: bool,
 }
 
 #[derive(PartialEq)]
@@ -54,7 +54,7 @@ pub(super) enum Write {
     NotReady,
 }
 
-pub(super) enum ShutDown {
+pub(super) enum Shutdown {
     Done,
     Reset,
     NotReady,
@@ -63,21 +63,21 @@ pub(super) enum ShutDown {
 impl<'a> Stream<'a> {
     pub(super) fn new(scenario: &Scenario, choices: Choices<'a>) -> Self {
         let halves = Role::BOTH.map(|role| Half {
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
             taken: 0,
             header: scenario.header_of(role),
-            fault: scenario.troubles.iter().find_map(|trouble| match trouble {
-                Trouble::Stream { writer, fault } if *writer == role => Some(*fault),
+            fault: scenario.problems.iter().find_map(|problem| match problem {
+                Problem::StreamFault { writer, fault } if *writer == role => Some(*fault),
                 _ => None,
             }),
-            tripped: false,
+            triggered: false,
         });
         let (now, link) = (scenario.epoch, scenario.link);
-        let (has_read, has_room) = ([now; 2], [now; 2]);
+        let (last_read, last_room) = ([now; 2], [now; 2]);
         let reset = [None, None];
-        let mut stream = Self { now, choices, link, halves, reset, has_read, has_room };
+        let mut stream = Self { now, choices, link, halves, reset, last_read, last_room };
         for role in Role::BOTH {
-            stream.trip(role, 0);
+            stream.trigger_fault(role, 0);
         }
         stream
     }
@@ -86,16 +86,18 @@ impl<'a> Stream<'a> {
         let max = self.fragment(max);
         let is_reset = self.is_reset(role);
         let half = &mut self.halves[role.peer() as usize];
-        match half.under_way.front_mut() {
-            Some((due, segment)) if *due <= self.now && !(is_reset && self.link.overtakes) => {
+        match half.in_flight.front_mut() {
+            Some((due, segment))
+                if *due <= self.now && !(is_reset && self.link.reset_discards_data) =>
+            {
                 let Segment::Bytes(bytes) = segment else { return Read::End };
                 let read = bytes.drain(..max.min(bytes.len())).collect();
                 if bytes.is_empty() {
-                    half.under_way.pop_front();
+                    half.in_flight.pop_front();
                 }
-                self.has_read[role as usize] = self.now;
-                if !half.is_clogged() && half.len() < self.link.capacity {
-                    self.has_room[role.peer() as usize] = self.now;
+                self.last_read[role as usize] = self.now;
+                if !half.rejects_writes() && half.len() < self.link.capacity {
+                    self.last_room[role.peer() as usize] = self.now;
                 }
                 Read::Bytes(read)
             }
@@ -114,55 +116,55 @@ impl<'a> Stream<'a> {
         let n = self.fragment(room.min(bytes.len()));
         let half = &mut self.halves[role as usize];
         match room {
-            _ if half.is_clogged() => return Write::NotReady,
-            _ if half.is_cut() => return Write::Bytes(bytes.len()),
+            _ if half.rejects_writes() => return Write::NotReady,
+            _ if half.discards_writes() => return Write::Bytes(bytes.len()),
             0 => return Write::NotReady,
             _ => {}
         }
         let n = half.before_fault(n);
         half.push(due, &bytes[..n]);
         let taken = half.taken;
-        self.trip(role, taken);
+        self.trigger_fault(role, taken);
         Write::Bytes(n)
     }
 
-    pub(super) fn shut_down(&mut self, role: Role) -> ShutDown {
+    pub(super) fn shut_down(&mut self, role: Role) -> Shutdown {
         if self.is_reset(role) {
-            return ShutDown::Reset;
+            return Shutdown::Reset;
         }
         let half = &self.halves[role as usize];
-        let is_full = !half.is_cut() && half.len() >= self.link.capacity;
-        if self.link.closes_with_a_byte && (half.is_clogged() || is_full) {
-            return ShutDown::NotReady;
+        let is_full = !half.discards_writes() && half.len() >= self.link.capacity;
+        if self.link.shutdown_needs_room && (half.rejects_writes() || is_full) {
+            return Shutdown::NotReady;
         }
-        self.trip(role, AT_END);
+        self.trigger_fault(role, AT_END);
         let due = self.due();
         let half = &mut self.halves[role as usize];
-        if !half.is_cut() {
-            half.under_way.push_back((half.after_all(due), Segment::End));
+        if !half.discards_writes() {
+            half.in_flight.push_back((half.after_all(due), Segment::End));
         }
-        ShutDown::Done
+        Shutdown::Done
     }
 
     /// This end resets the connection.
     pub(super) fn reset(&mut self, role: Role) {
         let half = &self.halves[role as usize];
-        if half.tripped && matches!(half.fault, Some(Fault::Lost { .. })) {
+        if half.triggered && matches!(half.fault, Some(Fault::Blackhole { .. })) {
             return;
         }
         let due = self.due();
-        self.learns_of_reset(role.peer(), due);
+        self.schedule_reset(role.peer(), due);
     }
 
-    /// Whether a look at the stream shows that it is at its end.
+    /// Whether a peek at this end shows the end of the stream.
     pub(super) fn is_at_end(&self, role: Role) -> bool {
-        let front = self.halves[role.peer() as usize].under_way.front();
+        let front = self.halves[role.peer() as usize].in_flight.front();
         front.is_some_and(|(due, segment)| *due <= self.now && *segment == Segment::End)
     }
 
-    /// When readiness shows something new at this end, if all else stays.
+    /// The next time at which readiness changes at this end, if nothing else happens.
     pub(super) fn next_event(&self, role: Role) -> Option<Instant> {
-        let arrival = self.halves[role.peer() as usize].under_way.front().map(|(due, _)| *due);
+        let arrival = self.halves[role.peer() as usize].in_flight.front().map(|(due, _)| *due);
         let later = |due: &Instant| *due > self.now;
         arrival.into_iter().chain(self.reset[role as usize]).filter(later).min()
     }
@@ -172,54 +174,54 @@ impl<'a> Stream<'a> {
         self.reset[role as usize]
     }
 
-    /// Whether readiness shows that there is room.
-    pub(super) fn shows_room(&self) -> bool {
-        !self.link.mute
+    /// Whether readiness shows that a write is possible.
+    pub(super) fn signals_writability(&self) -> bool {
+        !self.link.hides_writability
     }
 
     /// When this end last read something.
-    pub(super) fn has_read(&self, role: Role) -> Instant {
-        self.has_read[role as usize]
+    pub(super) fn last_read(&self, role: Role) -> Instant {
+        self.last_read[role as usize]
     }
 
-    /// When there was last new room for this end, whether readiness showed it or not.
-    pub(super) fn has_room(&self, role: Role) -> Instant {
-        self.has_room[role as usize]
+    /// When this end was last able to write more than before, even if readiness did not show it.
+    pub(super) fn last_room(&self, role: Role) -> Instant {
+        self.last_room[role as usize]
     }
 
     pub(super) fn is_reset(&self, role: Role) -> bool {
         self.reset[role as usize].is_some_and(|due| due <= self.now)
     }
 
-    fn learns_of_reset(&mut self, role: Role, due: Instant) {
+    fn schedule_reset(&mut self, role: Role, due: Instant) {
         let half = &self.halves[role.peer() as usize];
-        let due = if self.link.overtakes { due } else { half.after_all(due) };
+        let due = if self.link.reset_discards_data { due } else { half.after_all(due) };
         let earliest = self.reset[role as usize].map_or(due, |earlier| earlier.min(due));
         self.reset[role as usize] = Some(earliest);
     }
 
-    /// Lets the fault of this half happen, if it is due now that so many bytes have been taken.
-    fn trip(&mut self, role: Role, taken: u64) {
+    /// Triggers the fault of this half, if it is due after this many bytes.
+    fn trigger_fault(&mut self, role: Role, taken: u64) {
         let half = &mut self.halves[role as usize];
-        let Some(fault) = half.fault.filter(|fault| !half.tripped && fault.at() <= taken) else {
+        let Some(fault) = half.fault.filter(|fault| !half.triggered && fault.at() <= taken) else {
             return;
         };
-        half.tripped = true;
+        half.triggered = true;
         match fault {
             Fault::Truncated { .. } => {
-                half.under_way.push_back((half.after_all(self.now), Segment::End));
+                half.in_flight.push_back((half.after_all(self.now), Segment::End));
             }
             Fault::Overrun { by, .. } => {
                 let from = half.taken.saturating_sub(half.header);
                 let bytes = (from..from + by).map(object_byte).collect();
-                half.under_way.push_back((half.after_all(self.now), Segment::Bytes(bytes)));
+                half.in_flight.push_back((half.after_all(self.now), Segment::Bytes(bytes)));
             }
             Fault::Reset { .. } => {
                 for end in Role::BOTH {
-                    self.learns_of_reset(end, self.now);
+                    self.schedule_reset(end, self.now);
                 }
             }
-            Fault::Lost { .. } | Fault::Corrupt { .. } => {}
+            Fault::Blackhole { .. } | Fault::Corrupt { .. } => {}
         }
     }
 
@@ -227,7 +229,7 @@ impl<'a> Stream<'a> {
         match self.link.fragments {
             Fragments::Whole => most,
             Fragments::Random => self.choices.up_to(most),
-            Fragments::Single => most.min(1),
+            Fragments::SingleBytes => most.min(1),
         }
     }
 
@@ -238,13 +240,13 @@ impl<'a> Stream<'a> {
 }
 
 impl Half {
-    /// How many bytes are under way.
+    /// The number of bytes in flight.
     fn len(&self) -> usize {
         let len = |(_, segment): &(_, Segment)| match segment {
             Segment::Bytes(bytes) => bytes.len(),
             Segment::End => 0,
         };
-        self.under_way.iter().map(len).sum()
+        self.in_flight.iter().map(len).sum()
     }
 
     fn push(&mut self, due: Instant, bytes: &[u8]) {
@@ -257,32 +259,32 @@ impl Half {
         }
         self.taken += bytes.len() as u64;
         let due = self.after_all(due);
-        match self.under_way.back_mut() {
+        match self.in_flight.back_mut() {
             Some((last, Segment::Bytes(before))) if *last == due => before.extend(bytes),
-            _ => self.under_way.push_back((due, Segment::Bytes(bytes))),
+            _ => self.in_flight.push_back((due, Segment::Bytes(bytes))),
         }
     }
 
-    /// Nothing overtakes what is under way.
+    /// Bytes arrive in order.
     fn after_all(&self, due: Instant) -> Instant {
-        self.under_way.back().map_or(due, |(last, _)| due.max(*last))
+        self.in_flight.back().map_or(due, |(last, _)| due.max(*last))
     }
 
-    /// As many of `n` bytes as come before the fault.
+    /// Returns how many of `n` bytes precede the fault.
     fn before_fault(&self, n: usize) -> usize {
         let left = self.fault.map_or(AT_END, |fault| fault.at().saturating_sub(self.taken));
-        if self.tripped { n } else { n.min(usize::try_from(left).unwrap_or(n)) }
+        if self.triggered { n } else { n.min(usize::try_from(left).unwrap_or(n)) }
     }
 
-    /// Whether nothing can be written, ever.
-    fn is_clogged(&self) -> bool {
-        self.tripped && matches!(self.fault, Some(Fault::Lost { clogs: true, .. }))
+    /// Whether no write is ever possible.
+    fn rejects_writes(&self) -> bool {
+        self.triggered && matches!(self.fault, Some(Fault::Blackhole { rejects_writes: true, .. }))
     }
 
-    /// Whether what is written is lost.
-    fn is_cut(&self) -> bool {
+    /// Whether written bytes are lost.
+    fn discards_writes(&self) -> bool {
         let cuts = |fault: Fault| !matches!(fault, Fault::Overrun { .. } | Fault::Corrupt { .. });
-        self.tripped && self.fault.is_some_and(cuts)
+        self.triggered && self.fault.is_some_and(cuts)
     }
 }
 
@@ -290,7 +292,7 @@ impl Fault {
     fn at(self) -> u64 {
         match self {
             Self::Truncated { at } | Self::Overrun { at, .. } => at,
-            Self::Reset { at } | Self::Lost { at, .. } => at,
+            Self::Reset { at } | Self::Blackhole { at, .. } => at,
             Self::Corrupt { .. } => AT_END,
         }
     }

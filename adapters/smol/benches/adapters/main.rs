@@ -1,23 +1,23 @@
-//! The async adapter against bare sockets.
+//! The async adapter compared with plain sockets.
 //!
-//! `cargo bench -p dataserver-smol --bench adapters`, and `-- small idle` for only those; quickly,
-//! and to no effect, with `BENCH_QUICK=1`.
+//! `cargo bench -p dataserver-smol --bench adapters` runs all cases, and `-- small idle` only these two. With
+//! `BENCH_QUICK=1` it is fast, with results not comparable.
 
-mod bare;
-mod contender;
-mod crowd;
+mod baseline;
+mod concurrent;
+mod subject;
 
 use std::io;
 
-use contender::Smol;
 use dataserver_bench::measure::Effort;
 use dataserver_bench::report::Report;
-use dataserver_bench::{rows, serving};
+use dataserver_bench::{cases, server_process};
+use subject::Smol;
 
 fn main() -> io::Result<()> {
-    serving::obey(&Smol)?;
+    server_process::run_child(&Smol)?;
     let effort = Effort::from_env();
     let mut report = Report::new("smol", effort.rounds);
-    rows::all(&Smol, &mut report, effort)?;
+    cases::all(&Smol, &mut report, effort)?;
     report.finish()
 }

@@ -1,4 +1,5 @@
-//! A stream in memory that is never ready at once: every read, write and close is an await point.
+//! An in-memory transport that is never ready at the first poll: every read, write and close is an await
+//! point.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,16 +7,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use dataserver_smol::Stream;
+use dataserver_smol::Transport;
 use futures_lite::{AsyncRead, AsyncWrite};
 
-/// One end of a stream. Dropped before it is disarmed, it resets the other end.
+/// One end of a transport. If it is dropped before it is disarmed, the other end is reset.
 pub(crate) struct End {
     incoming: Arc<Mutex<Pipe>>,
     outgoing: Arc<Mutex<Pipe>>,
     armed: bool,
-    /// Whether the next poll is to be turned away.
-    hesitant: bool,
+    /// Whether the next poll is pending.
+    is_pending: bool,
 }
 
 #[derive(Default)]
@@ -26,26 +27,26 @@ struct Pipe {
     waiting: Option<Waker>,
 }
 
-/// The two ends of a stream.
-pub(crate) fn stream() -> (End, End) {
+/// The two ends of a transport.
+pub(crate) fn transport() -> (End, End) {
     let (here, there) = (Arc::default(), Arc::default());
     let end = |incoming: &Arc<_>, outgoing: &Arc<_>| End {
         incoming: Arc::clone(incoming),
         outgoing: Arc::clone(outgoing),
         armed: true,
-        hesitant: true,
+        is_pending: true,
     };
     (end(&here, &there), end(&there, &here))
 }
 
 impl End {
-    /// Every other poll is turned away, and comes again.
-    fn hesitates(&mut self, cx: &mut Context<'_>) -> bool {
-        self.hesitant = !self.hesitant;
-        if !self.hesitant {
+    /// Every other poll is pending, and wakes the task at once.
+    fn toggle_pending(&mut self, cx: &mut Context<'_>) -> bool {
+        self.is_pending = !self.is_pending;
+        if !self.is_pending {
             cx.waker().wake_by_ref();
         }
-        !self.hesitant
+        !self.is_pending
     }
 }
 
@@ -59,7 +60,7 @@ impl AsyncRead for End {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if self.hesitates(cx) {
+        if self.toggle_pending(cx) {
             return Poll::Pending;
         }
         let mut pipe = lock(&self.incoming);
@@ -84,7 +85,7 @@ impl AsyncWrite for End {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.hesitates(cx) {
+        if self.toggle_pending(cx) {
             return Poll::Pending;
         }
         let mut pipe = lock(&self.outgoing);
@@ -101,7 +102,7 @@ impl AsyncWrite for End {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.hesitates(cx) {
+        if self.toggle_pending(cx) {
             return Poll::Pending;
         }
         let mut pipe = lock(&self.outgoing);
@@ -111,7 +112,7 @@ impl AsyncWrite for End {
     }
 }
 
-impl Stream for End {
+impl Transport for End {
     fn disarm(&mut self) -> io::Result<()> {
         self.armed = false;
         Ok(())

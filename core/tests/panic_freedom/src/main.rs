@@ -1,68 +1,74 @@
-//! Links only if no public function of the core can panic.
+//! This program links only if no public function of the core can panic.
 //!
-//! The panic handler calls a symbol that no library defines. While a panic is reachable the linker
-//! keeps the handler and misses the symbol; while none is, it drops the handler.
+//! The panic handler calls a symbol that no library defines. If a panic is reachable, the linker keeps
+//! the handler and reports the missing symbol. If none is, it removes the handler.
 //!
-//! Arguments and results go through [`black_box`], so that the optimiser may assume nothing of them,
-//! not even that a connection is in a state which its methods can bring about.
+//! Arguments and results pass through [`black_box`], so that the optimizer makes no assumptions about
+//! them. It cannot even assume that a connection is in a state that its methods can lead to.
 
 #![no_std]
 #![no_main]
 
-use core::fmt::{self, Display, Write};
+use core::fmt::{self, Display, LowerHex, Write};
 use core::hint::black_box;
 use core::num::NonZeroU32;
 use core::panic::PanicInfo;
+use core::str::FromStr;
 use core::time::Duration;
 
 use dataserver_core::{
-    Config, Connection, Direction, Error, Instant, Key, LocalError, Malformed, ObjectSize,
-    PeerError, Refusal, SizeOutOfRange, StartPacket, StartPacketParser, Step, Timer, Transfer,
+    Cause, Config, Connection, Direction, Instant, InvalidKey, Key, LocalError, Malformed,
+    ObjectSize, PeerError, Refusal, SizeOutOfRange, StartPacket, StartPacketParser, Step, Timeouts,
+    Timer, Transfer,
 };
 
 #[panic_handler]
-#[expect(unsafe_code, reason = "a symbol that does not exist can only be declared unsafe")]
+#[expect(unsafe_code, reason = "the declaration of a foreign symbol is unsafe")]
 fn panic(_: &PanicInfo<'_>) -> ! {
     unsafe extern "C" {
         fn dataserver_core_can_panic() -> !;
     }
-    // SAFETY: a program that could come here does not link.
+    // SAFETY: a program that can reach this call does not link.
     unsafe { dataserver_core_can_panic() }
 }
 
-// For the code before `main`, and for `memcpy` and the like, which the compiler calls.
-#[expect(unsafe_code, reason = "it declares nothing, and is there for the link only")]
+// Provides the startup code, and functions that the compiler calls, such as `memcpy`.
+#[expect(unsafe_code, reason = "the block declares nothing and only links the library")]
 #[link(name = "c")]
 unsafe extern "C" {}
 
-/// Calls a function. The path says whose it is: the test looks for exactly these calls.
+/// Calls a function. The test searches this file for the calls by their paths.
 macro_rules! call {
     ($function:path $(, $argument:expr)*) => {
         black_box($function($(black_box($argument)),*))
     };
 }
 
-// SAFETY: nothing else in this program has the name, and the C start code expects this function.
-#[expect(unsafe_code, reason = "without std, `main` is found by its name")]
+// SAFETY: no other symbol of this program has this name, and the C startup code calls this function.
+#[expect(unsafe_code, reason = "without std, the startup code finds `main` by its name")]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> i32 {
     let key = key();
     let packet = start_packet(key);
     parser(packet);
     time();
+    let config = config();
     transfer();
     errors();
-    misuse(packet);
+    misuse(config, packet);
     #[cfg(feature = "index")]
     black_box(key.as_bytes()[black_box(0)]);
-    i32::from(!exchange(packet))
+    i32::from(!exchange(config, packet))
 }
 
 fn key() -> Key {
     let key = call!(Key::from_name, "start");
     call!(Key::from_name_bytes, b"start".as_slice());
-    call!(Key::new, *call!(Key::as_bytes, &key));
+    call!(Key::from_bytes, *call!(Key::as_bytes, &key));
     call!(show::<Key>, &key);
+    call!(show_hex::<Key>, &key);
+    let _ = call!(parse::<Key>, "ea2b2676c28c0db26d39331a336c6b92");
+    call!(convert::<Key, _>, [7; Key::LEN]);
     key
 }
 
@@ -74,7 +80,8 @@ fn start_packet(key: Key) -> StartPacket {
     let packet = call!(StartPacket::put, key);
     call!(StartPacket::get, key);
     let _ = call!(StartPacket::with_size, packet, 3);
-    let _ = call!(StartPacket::parse, *call!(StartPacket::as_bytes, &packet));
+    call!(StartPacket::with_object_size, packet, ObjectSize::UNKNOWN);
+    let _ = call!(StartPacket::from_bytes, *call!(StartPacket::as_bytes, &packet));
     call!(StartPacket::size, &packet);
     call!(StartPacket::key, &packet);
     call!(show::<Direction>, &call!(StartPacket::direction, &packet));
@@ -96,6 +103,16 @@ fn time() {
     call!(Instant::since_epoch, later);
 }
 
+fn config() -> Config {
+    let timeouts = call!(Timeouts::start, Timeouts::default(), Duration::ZERO);
+    let timeouts = call!(Timeouts::idle, timeouts, Duration::ZERO);
+    let timeouts = call!(Timeouts::receipt, timeouts, None);
+    let timeouts = call!(Timeouts::total, timeouts, None);
+    let config = call!(Config::chunk, Config::default(), NonZeroU32::MAX);
+    let config = call!(Config::max_object_size, config, 3);
+    call!(Config::timeouts, config, timeouts)
+}
+
 fn transfer() {
     let (size, chunk) = (ObjectSize::UNKNOWN, NonZeroU32::MIN);
     let _ = call!(Transfer::receiver, size, 9, chunk);
@@ -107,11 +124,12 @@ fn transfer() {
     let _ = call!(Transfer::finish, &transfer);
 }
 
-/// Behind `black_box` any of these may be any other variant of its type.
+/// To the optimizer, each of these can be any variant of its type.
 fn errors() {
-    call!(show::<Error>, &Error::TimedOut(Timer::Idle));
+    call!(show::<Cause>, &Cause::TimedOut(Timer::Idle));
     call!(show::<PeerError>, &PeerError::NotSilent);
     call!(show::<LocalError>, &LocalError::Aborted { reason: "" });
+    call!(show::<InvalidKey>, &InvalidKey::Digit);
     call!(show::<Refusal>, &Refusal::InUse);
     call!(show::<Malformed>, &Malformed::Type(2));
     call!(show::<SizeOutOfRange>, &SizeOutOfRange(0));
@@ -120,6 +138,18 @@ fn errors() {
 
 fn show<T: Display>(value: &T) {
     let _ = write!(Sink, "{value}");
+}
+
+fn show_hex<T: LowerHex>(value: &T) {
+    let _ = write!(Sink, "{value:x}");
+}
+
+fn parse<T: FromStr>(text: &str) -> Result<T, T::Err> {
+    text.parse()
+}
+
+fn convert<T: From<U>, U>(value: U) -> T {
+    value.into()
 }
 
 struct Sink;
@@ -131,37 +161,38 @@ impl Write for Sink {
     }
 }
 
-/// What is not part of a transfer that goes well.
-fn misuse(packet: StartPacket) {
+/// Calls the functions that a successful transfer does not need.
+fn misuse(config: Config, packet: StartPacket) {
     let now = Instant::default();
-    let mut client = Connection::client(Config::default(), packet, now);
-    call!(Connection::would_block, &mut client, now);
+    let mut client = Connection::client(config, packet, now);
+    call!(Connection::declare, &mut client, ObjectSize::UNKNOWN);
+    call!(Connection::handle_blocked, &mut client, now);
     call!(Connection::deadline, &client, now);
     call!(Connection::handle_timeout, &mut client, now);
     call!(Connection::refuse, &mut client, Refusal::InUse);
     call!(Connection::abort, &mut client, "twice");
-    call!(Connection::reset, &mut client);
+    call!(Connection::handle_reset, &mut client);
 }
 
-/// A put of three bytes: whether both sides end as they should.
-fn exchange(packet: StartPacket) -> bool {
+/// Puts three bytes. Returns whether both sides end as expected.
+fn exchange(config: Config, packet: StartPacket) -> bool {
     let now = Instant::default();
-    let mut client = call!(Connection::client, Config::default(), packet, now);
-    let mut server = call!(Connection::server, Config::default(), now);
-    call!(Connection::advance, &mut client, StartPacket::LEN);
-    call!(Connection::feed, &mut server, packet.as_bytes().as_slice());
+    let mut client = call!(Connection::client, config, packet, now);
+    let mut server = call!(Connection::server, config, now);
+    call!(Connection::handle_moved, &mut client, StartPacket::LEN);
+    call!(Connection::handle_read, &mut server, packet.as_bytes().as_slice());
     call!(Connection::packet, &server);
-    call!(Connection::accept, &mut server, u64::MAX);
-    call!(Connection::advance, &mut client, 3);
-    call!(Connection::advance, &mut server, 3);
+    call!(Connection::accept, &mut server, None);
+    call!(Connection::handle_moved, &mut client, 3);
+    call!(Connection::handle_moved, &mut server, 3);
     call!(Connection::moved, &server);
     call!(Connection::offer, &mut client, 0, true);
-    call!(Connection::still_open, &mut client);
-    call!(Connection::shut_down, &mut client);
+    call!(Connection::handle_still_open, &mut client);
+    call!(Connection::handle_shutdown, &mut client);
     call!(Connection::side, &server);
-    call!(Connection::end_of_stream, &mut server);
-    call!(Connection::commit, &mut server);
-    call!(Connection::shut_down, &mut server);
-    call!(Connection::end_of_stream, &mut client);
+    call!(Connection::handle_end_of_stream, &mut server);
+    call!(Connection::committed, &mut server);
+    call!(Connection::handle_shutdown, &mut server);
+    call!(Connection::handle_end_of_stream, &mut client);
     [client, server].iter().all(|side| call!(Connection::step, side) == Step::Done(Ok(3)))
 }

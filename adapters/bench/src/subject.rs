@@ -1,0 +1,161 @@
+//! What is measured: an adapter or a baseline, which do the same transfers.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dataserver_core::{Config, Direction, Key, StartPacket, Timeouts};
+
+/// The key of all objects.
+const KEY: Key = Key::from_name("bench");
+
+/// An adapter or a baseline: both sides of a transfer.
+pub trait Subject: Sync {
+    /// Its name in tables and on the command line of child processes.
+    fn name(&self) -> String;
+
+    /// Serves these transfers on this listener, until the process ends.
+    ///
+    /// # Errors
+    /// Returns an error if the listener fails.
+    fn serve(&self, listener: TcpListener, job: &Job) -> io::Result<()>;
+
+    /// Does one transfer, as the client.
+    ///
+    /// # Errors
+    /// Returns an error if the transfer fails.
+    fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()>;
+
+    /// Does transfers, `at_once` at a time, for the given time. Returns how many.
+    ///
+    /// # Errors
+    /// Returns an error if one of them fails.
+    fn transfer_concurrently(
+        &self,
+        address: SocketAddr,
+        job: &Job,
+        at_once: usize,
+        time: Duration,
+    ) -> io::Result<u64> {
+        transfer_on_threads(at_once, Instant::now() + time, || self.transfer(address, job))
+    }
+
+    /// Plain sockets on the same async runtime, if there is one. They show which part of the difference to
+    /// the baseline is due to the runtime.
+    fn runtime(&self) -> Option<&dyn Subject> {
+        None
+    }
+}
+
+/// Does transfers on `at_once` threads until `end`. Returns how many.
+pub(crate) fn transfer_on_threads(
+    at_once: usize,
+    end: Instant,
+    transfer: impl Fn() -> io::Result<()> + Sync,
+) -> io::Result<u64> {
+    let client = || {
+        let mut done = 0;
+        while Instant::now() < end {
+            transfer()?;
+            done += 1;
+        }
+        Ok(done)
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..at_once).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().map(|client| client.join().expect("clients do not panic")).sum()
+    })
+}
+
+/// The source or the sink of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A buffer that is reused.
+    Memory,
+    /// A file, which is overwritten in place.
+    File(PathBuf),
+}
+
+/// One kind of transfer.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Put or get.
+    pub direction: Direction,
+    /// The size of the object in bytes, which is declared.
+    pub bytes: u64,
+    /// The source at the sender.
+    pub source: End,
+    /// The sink at the receiver.
+    pub sink: End,
+    /// The size in bytes of the buffer that an application reads and writes with.
+    pub buffer: usize,
+    /// The most bytes that one step moves.
+    pub chunk: NonZeroU32,
+}
+
+impl Job {
+    /// From memory to memory, with the default chunk, and buffers of that size.
+    pub fn new(direction: Direction, bytes: u64) -> Self {
+        let chunk = Config::default().chunk;
+        let (source, sink) = (End::Memory, End::Memory);
+        Self { direction, bytes, source, sink, buffer: chunk.get() as usize, chunk }
+    }
+
+    /// The size of the reads and writes of the application.
+    pub fn piece(&self) -> usize {
+        usize::try_from(self.bytes).map_or(self.buffer, |bytes| bytes.clamp(1, self.buffer))
+    }
+
+    /// The start packet of these transfers.
+    pub fn packet(&self) -> StartPacket {
+        let packet = match self.direction {
+            Direction::Put => StartPacket::put(KEY),
+            Direction::Get => StartPacket::get(KEY),
+        };
+        packet.with_size(self.bytes).expect("objects here are smaller than 8 EiB")
+    }
+
+    /// The default configuration, except for the chunk and a start timeout of one hour for idle connections.
+    pub fn config(&self) -> Config {
+        let timeouts = Timeouts::default().start(Duration::from_secs(3600));
+        Config::default().chunk(self.chunk).timeouts(timeouts)
+    }
+
+    /// The job as arguments of a command line.
+    pub(crate) fn to_arguments(&self) -> Vec<String> {
+        let end = |end: &End| match end {
+            End::Memory => "-".to_owned(),
+            End::File(path) => path.display().to_string(),
+        };
+        vec![
+            self.direction.to_string(),
+            self.bytes.to_string(),
+            end(&self.source),
+            end(&self.sink),
+            self.buffer.to_string(),
+            self.chunk.to_string(),
+        ]
+    }
+
+    /// Parses the arguments of [`to_arguments`](Self::to_arguments).
+    pub(crate) fn from_arguments(arguments: &[String]) -> Option<Self> {
+        let [direction, bytes, source, sink, buffer, chunk] = arguments else {
+            return None;
+        };
+        let end = |argument: &str| match argument {
+            "-" => End::Memory,
+            path => End::File(path.into()),
+        };
+        Some(Self {
+            direction: if direction == "put" { Direction::Put } else { Direction::Get },
+            bytes: bytes.parse().ok()?,
+            source: end(source),
+            sink: end(sink),
+            buffer: buffer.parse().ok()?,
+            chunk: chunk.parse().ok()?,
+        })
+    }
+}

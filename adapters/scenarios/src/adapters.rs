@@ -1,4 +1,0 @@
-//! The adapters, each behind [`Adapter`](crate::Adapter).
-
-pub mod smol;
-pub mod std;

@@ -1,0 +1,115 @@
+//! The async adapter as a subject.
+
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use dataserver_bench::{End, Job, Subject};
+use dataserver_smol::{
+    Client, Direction, Entry, ObjectReader, ObjectWriter, Receipt, Request, Server,
+};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use smol::Executor;
+
+use crate::baseline::AsyncBaseline;
+use crate::concurrent::transfer_concurrently;
+
+/// On an executor with one thread, which also waits for sockets.
+pub(crate) struct Smol;
+
+impl Subject for Smol {
+    fn name(&self) -> String {
+        "dataserver-smol".to_owned()
+    }
+
+    fn serve(&self, listener: TcpListener, job: &Job) -> io::Result<()> {
+        let server = Server::from_listener(listener)?.config(job.config());
+        let entry = Entry::exact(job.packet());
+        let job = job.clone();
+        match job.direction {
+            Direction::Put => server.on_put(entry, move |object| {
+                let job = job.clone();
+                async move { receive(object, &job).await }
+            })?,
+            Direction::Get => server.on_get(entry, move |object| {
+                let job = job.clone();
+                async move { send(object, &job).await }
+            })?,
+        }
+        let executor = Executor::new();
+        let run = server.run(|connection| executor.spawn(connection).detach());
+        Ok(async_io::block_on(executor.run(run))?)
+    }
+
+    fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()> {
+        async_io::block_on(transfer(address, job))
+    }
+
+    fn transfer_concurrently(
+        &self,
+        address: SocketAddr,
+        job: &Job,
+        at_once: usize,
+        time: Duration,
+    ) -> io::Result<u64> {
+        transfer_concurrently(at_once, time, async || transfer(address, job).await)
+    }
+
+    fn runtime(&self) -> Option<&dyn Subject> {
+        Some(&AsyncBaseline)
+    }
+}
+
+async fn transfer(address: SocketAddr, job: &Job) -> io::Result<()> {
+    let client = Client::new(address)?.config(job.config());
+    let request = Request::new(job.packet().key()).size(job.packet().size());
+    match job.direction {
+        Direction::Put => send(client.put(request).await?, job).await,
+        Direction::Get => receive(client.get(request).await?, job).await,
+    }
+    .map(drop)
+}
+
+async fn send(mut object: ObjectWriter, job: &Job) -> io::Result<Receipt> {
+    let sent = match &job.source {
+        End::Memory if job.bytes <= 2 * 1024 => {
+            object.send(&[7; 2 * 1024][..job.bytes as usize]).await
+        }
+        End::Memory => {
+            let buffer = vec![7; job.piece()];
+            let mut left = job.bytes;
+            while left > 0 {
+                let piece = left.min(buffer.len() as u64);
+                object.write_all(&buffer[..piece as usize]).await?;
+                left -= piece;
+            }
+            object.finish().await
+        }
+        End::File(path) => object.send_file(&File::open(path)?).await,
+    };
+    Ok(sent?)
+}
+
+async fn receive(mut object: ObjectReader, job: &Job) -> io::Result<Receipt> {
+    match &job.sink {
+        End::Memory if job.bytes <= 2 * 1024 => {
+            let mut buffer = [0; 2 * 1024];
+            while object.read(&mut buffer).await? > 0 {}
+        }
+        End::Memory => {
+            let mut buffer = vec![0; job.piece()];
+            while object.read(&mut buffer).await? > 0 {}
+        }
+        End::File(path) => {
+            object.receive_file(&open_for_writing(path)?).await?;
+        }
+    }
+    Ok(object.commit().await?)
+}
+
+/// Opens a file that is overwritten in place.
+fn open_for_writing(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(false).open(path)
+}

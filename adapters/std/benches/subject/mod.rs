@@ -1,0 +1,82 @@
+//! The blocking adapter as a subject.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use dataserver_bench::{End, Job, Subject};
+use dataserver_std::{
+    Client, Direction, Entry, ObjectReader, ObjectWriter, Receipt, Request, Server,
+};
+
+pub(crate) struct Std;
+
+impl Subject for Std {
+    fn name(&self) -> String {
+        "dataserver-std".to_owned()
+    }
+
+    fn serve(&self, listener: TcpListener, job: &Job) -> io::Result<()> {
+        let limit = NonZeroUsize::new(8192).unwrap_or(NonZeroUsize::MIN);
+        let server = Server::from_listener(listener)?.config(job.config()).max_connections(limit);
+        let entry = Entry::exact(job.packet());
+        let job = job.clone();
+        match job.direction {
+            Direction::Put => server.on_put(entry, move |object| receive(object, &job))?,
+            Direction::Get => server.on_get(entry, move |object| send(object, &job))?,
+        }
+        Ok(server.run()?)
+    }
+
+    fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()> {
+        let client = Client::new(address)?.config(job.config());
+        let request = Request::new(job.packet().key()).size(job.packet().size());
+        match job.direction {
+            Direction::Put => send(client.put(request)?, job),
+            Direction::Get => receive(client.get(request)?, job),
+        }
+        .map(drop)
+    }
+}
+
+fn send(mut object: ObjectWriter, job: &Job) -> io::Result<Receipt> {
+    let sent = match &job.source {
+        End::Memory if job.bytes <= 2 * 1024 => object.send(&[7; 2 * 1024][..job.bytes as usize]),
+        End::Memory => {
+            let buffer = vec![7; job.piece()];
+            let mut left = job.bytes;
+            while left > 0 {
+                let piece = left.min(buffer.len() as u64);
+                object.write_all(&buffer[..piece as usize])?;
+                left -= piece;
+            }
+            object.finish()
+        }
+        End::File(path) => object.send_file(&File::open(path)?),
+    };
+    Ok(sent?)
+}
+
+fn receive(mut object: ObjectReader, job: &Job) -> io::Result<Receipt> {
+    match &job.sink {
+        End::Memory if job.bytes <= 2 * 1024 => {
+            let mut buffer = [0; 2 * 1024];
+            while object.read(&mut buffer)? > 0 {}
+        }
+        End::Memory => {
+            let mut buffer = vec![0; job.piece()];
+            while object.read(&mut buffer)? > 0 {}
+        }
+        End::File(path) => {
+            object.receive_file(&open_for_writing(path)?)?;
+        }
+    }
+    Ok(object.commit()?)
+}
+
+/// Opens a file that is overwritten in place.
+fn open_for_writing(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(false).open(path)
+}

@@ -1,0 +1,62 @@
+//! What a [`Relay`](crate::Relay) does to a connection, as data: so that it can be derived from a seed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::script::Gate;
+
+/// What a relay does to a connection.
+#[derive(Clone, Debug)]
+pub struct FaultPlan {
+    /// What it does to the bytes of the client.
+    pub to_server: DirectionPlan,
+    /// What it does to the bytes of the server.
+    pub to_client: DirectionPlan,
+    /// Whether a reset is propagated to the other side. If not, the other connection stays open and
+    /// silent.
+    pub propagates_resets: bool,
+}
+
+/// What a relay does to the bytes of one direction. Positions count from the beginning of the connection.
+#[derive(Clone, Debug, Default)]
+pub struct DirectionPlan {
+    /// The maximum lengths of the first writes. Further ones are not limited.
+    pub pieces: VecDeque<usize>,
+    /// After how many bytes it pauses, in ascending order, and for how long.
+    pub pauses: VecDeque<(u64, Duration)>,
+    /// The fault of this direction.
+    pub fault: Option<Fault>,
+}
+
+/// A fault that is injected once.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// When it is injected.
+    pub at: FaultPoint,
+    /// The fault to inject.
+    pub kind: FaultKind,
+}
+
+/// When a fault is injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultPoint {
+    /// When this many bytes have been forwarded, whether or not more have arrived.
+    Byte(u64),
+    /// When all bytes have been forwarded and the source has ended. The end is forwarded after the fault,
+    /// if the fault allows that.
+    End,
+}
+
+/// The kind of a fault.
+#[derive(Clone, Debug)]
+pub enum FaultKind {
+    /// Ends this direction early and gracefully. Further bytes are dropped. When the end has arrived, the
+    /// gate is opened.
+    End(Option<Gate>),
+    /// Inserts these bytes, and goes on.
+    Garbage(Vec<u8>),
+    /// Resets the side that this direction leads to, and also the other one if resets are propagated.
+    Reset,
+    /// Forwards nothing more in this direction, neither bytes nor an end.
+    Stall,
+}

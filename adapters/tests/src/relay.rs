@@ -1,0 +1,216 @@
+//! A relay between one client and one server, which injects the faults of a plan.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt;
+
+use crate::fault_plan::{FaultKind, FaultPlan};
+use crate::kernel;
+use crate::raw::{Raw, RawListener};
+use crate::relay_direction::{Delivered, Next, RelayDirection, State};
+use crate::wait::{TIMEOUT, Wait, eventually, spawn};
+
+/// A relay that takes one client. Apart from the faults of its plan, it forwards bytes, ends and resets
+/// unchanged.
+#[derive(Debug)]
+pub struct Relay {
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    relayed: Receiver<Relayed>,
+}
+
+/// What a relay has forwarded.
+#[derive(Debug)]
+pub struct Relayed {
+    /// From the client.
+    pub to_server: Delivered,
+    /// From the server.
+    pub to_client: Delivered,
+}
+
+impl Relay {
+    /// Listens on a free port, and connects to this server for its client.
+    pub fn start(server: SocketAddr, plan: FaultPlan) -> Self {
+        let listener = RawListener::new();
+        let address = listener.address();
+        let relayed = spawn(move || {
+            let client = listener.accept().into_stream();
+            let server = Raw::connect(server).into_stream();
+            RelayedConnection::new([client, server], plan).run()
+        });
+        Self { address, relayed }
+    }
+
+    /// Waits until both sides have ended.
+    ///
+    /// # Panics
+    /// Panics if they do not.
+    #[track_caller]
+    pub fn relayed(&self) -> Relayed {
+        self.relayed.wait()
+    }
+}
+
+/// A connection at work. Direction 0 leads from side 0, the client, to side 1, the server; direction 1
+/// leads back.
+struct RelayedConnection {
+    sides: [Option<TcpStream>; 2],
+    directions: [RelayDirection; 2],
+    propagates_resets: bool,
+}
+
+impl RelayedConnection {
+    fn new(sides: [TcpStream; 2], plan: FaultPlan) -> Self {
+        for side in &sides {
+            side.set_nonblocking(true).expect("a socket");
+        }
+        let FaultPlan { to_server, to_client, propagates_resets } = plan;
+        let directions = [RelayDirection::new(to_server), RelayDirection::new(to_client)];
+        Self { sides: sides.map(Some), directions, propagates_resets }
+    }
+
+    fn run(mut self) -> Relayed {
+        loop {
+            for direction in [0, 1] {
+                while self.make_progress(direction) {}
+            }
+            let ended = self.directions.iter().all(|direction| direction.state == State::Ended);
+            if ended || self.sides.iter().all(Option::is_none) {
+                let [to_server, to_client] = self.directions.map(|direction| direction.delivered);
+                return Relayed { to_server, to_client };
+            }
+            self.wait_for_event();
+        }
+    }
+
+    /// Runs the next action of a direction. Returns whether the following one may be possible at once.
+    fn make_progress(&mut self, direction: usize) -> bool {
+        let (from, to) = (direction, 1 - direction);
+        match self.directions[direction].next() {
+            Next::Nothing => return false,
+            Next::Inject(fault) => self.inject(direction, fault),
+            Next::End => self.end(direction, State::Ended),
+            Next::Read => {
+                let mut buffer = [0; 16 * 1024];
+                let Some(n) = self.attempt(from, |mut side| side.read(&mut buffer)) else {
+                    return false;
+                };
+                self.directions[direction].handle_read(&buffer[..n]);
+            }
+            Next::Write(n) => {
+                let buffer = &self.directions[direction].buffer;
+                let bytes: Vec<_> = buffer.iter().copied().take(n).collect();
+                let Some(n) = self.attempt(to, |mut side| side.write(&bytes)) else {
+                    return false;
+                };
+                self.directions[direction].handle_written(n);
+            }
+        }
+        true
+    }
+
+    fn inject(&mut self, direction: usize, fault: FaultKind) {
+        match fault {
+            FaultKind::End(gate) => {
+                let source_has_ended = self.directions[direction].state == State::Draining;
+                let state = if source_has_ended { State::Ended } else { State::Discarding };
+                self.end(direction, state);
+                if let Some(gate) = gate {
+                    self.wait_until_acknowledged(1 - direction);
+                    gate.open();
+                }
+            }
+            FaultKind::Garbage(bytes) => self.directions[direction].buffer.extend(bytes),
+            FaultKind::Reset => self.handle_reset(1 - direction),
+            FaultKind::Stall => self.directions[direction].state = State::Stalled,
+        }
+    }
+
+    fn end(&mut self, direction: usize, state: State) {
+        self.directions[direction].delivered.ended = true;
+        self.directions[direction].state = state;
+        self.attempt(1 - direction, |side| side.shutdown(Shutdown::Write).map(|()| 0));
+    }
+
+    /// Waits until the kernel of this side has everything that was sent, a FIN included.
+    fn wait_until_acknowledged(&self, side: usize) {
+        let Some(stream) = &self.sides[side] else { return };
+        let local = stream.local_addr().expect("an address");
+        if let Ok(remote) = stream.peer_addr() {
+            eventually("the FIN is acknowledged", || {
+                kernel::queues(local, remote).is_none_or(|queues| queues.unacknowledged == 0)
+            });
+        }
+    }
+
+    /// Attempts I/O on a side. `None` if it would block, or if the side was reset.
+    fn attempt(
+        &mut self,
+        side: usize,
+        io: impl FnOnce(&TcpStream) -> io::Result<usize>,
+    ) -> Option<usize> {
+        match io(self.sides[side].as_ref()?) {
+            Ok(n) => return Some(n),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_reset) => self.handle_reset(side),
+        }
+        None
+    }
+
+    /// This side was reset, or is to be reset; and also the other one if resets are propagated.
+    fn handle_reset(&mut self, side: usize) {
+        self.reset(side);
+        if self.propagates_resets {
+            self.reset(1 - side);
+        }
+    }
+
+    fn reset(&mut self, side: usize) {
+        if let Some(stream) = self.sides[side].take() {
+            sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
+        }
+        for direction in &mut self.directions {
+            direction.state = State::Stalled;
+        }
+    }
+
+    /// Waits until a side is ready for the next action or has ended, or until a pause is over.
+    fn wait_for_event(&mut self) {
+        let left = self.directions.iter().filter_map(RelayDirection::pause_left).min();
+        let left = left.unwrap_or(TIMEOUT);
+        let timeout = Timespec::try_from(left).expect("some seconds");
+        let open: Vec<_> = (0..2).filter(|side| self.sides[*side].is_some()).collect();
+        let streams = open.iter().filter_map(|side| {
+            Some(PollFd::new(self.sides[*side].as_ref()?, self.awaited_events(*side)))
+        });
+        let mut fds: Vec<_> = streams.collect();
+        let ready = poll(&mut fds, Some(&timeout)).expect("poll");
+        let [to_server, to_client] = &self.directions;
+        assert!(
+            ready > 0 || left < TIMEOUT,
+            "neither side ends, {:?} to the server, {:?} to the client",
+            to_server.state,
+            to_client.state,
+        );
+        let events: Vec<_> = fds.iter().map(PollFd::revents).collect();
+        for (side, events) in open.into_iter().zip(events) {
+            if events.contains(PollFlags::ERR) {
+                self.handle_reset(side);
+            } else if events.contains(PollFlags::HUP) && !self.directions[side].reads() {
+                self.sides[side] = None; // both directions have ended gracefully
+            }
+        }
+    }
+
+    fn awaited_events(&self, side: usize) -> PollFlags {
+        let (from, to) = (&self.directions[side], &self.directions[1 - side]);
+        let mut events = PollFlags::empty();
+        events.set(PollFlags::IN, from.reads() && from.buffer.is_empty());
+        events.set(PollFlags::OUT, !to.buffer.is_empty() && to.writes());
+        events
+    }
+}

@@ -1,0 +1,48 @@
+//! With any fault between client and server, there is no receipt for an object that was not stored, no
+//! part of an object is stored, and nothing leaks. Each run is derived from its seed.
+//!
+//! This is a binary of its own, since it measures its process.
+
+mod leaks;
+mod oracle;
+mod plan;
+mod run;
+
+use std::sync::{Mutex, PoisonError};
+
+use dataserver_tests::seeds::{self, Counts};
+
+use crate::leaks::Resources;
+
+/// The number of concurrent runs. Most of them wait for a timer.
+const CONCURRENT_RUNS: usize = 50;
+
+/// Tests that measure the process exclude each other.
+static EXCLUSIVE: Mutex<()> = Mutex::new(());
+
+fn runs(count: u64) -> Counts {
+    let _guard = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Sets up what a process keeps, for each pair of adapters and both directions.
+    run::warm_up();
+    let mut before = Resources::now();
+    seeds::all("faults", 0..count, CONCURRENT_RUNS, run::run, |repeat| {
+        before.assert_no_growth(repeat);
+    })
+}
+
+#[test]
+fn short() {
+    runs(500);
+}
+
+#[test]
+#[ignore = "long: 10,000 runs"]
+fn long() {
+    let counts = runs(10_000);
+    for wanted in oracle::EVERY_ENDING {
+        assert!(
+            counts.keys().any(|ending| ending.ends_with(wanted)),
+            "no run had this result: {wanted}"
+        );
+    }
+}
