@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{error, fmt, io};
 
 use dataserver_core::{Config, Connection, Direction, LocalError, ObjectSize, StartPacket, Step};
 
 use crate::clock::now;
 use crate::error::{BoxError, Error};
+use crate::panic::drop_application_value;
 use crate::receipt::Receipt;
 use crate::request::Request;
 
@@ -139,6 +141,8 @@ pub struct Exchange {
     pub connection: Connection,
     /// A put is to declare the size that its sender knows.
     declares: bool,
+    /// Set when the handler of this connection has ended without returning its object.
+    revoked: Option<Arc<AtomicBool>>,
     source: Option<Arc<dyn error::Error + Send + Sync>>,
 }
 
@@ -149,7 +153,12 @@ impl Exchange {
     /// let exchange = dataserver_common::Exchange::server(&dataserver_core::Config::default());
     /// ```
     pub fn server(config: &Config) -> Self {
-        Self { connection: Connection::server(*config, now()), declares: false, source: None }
+        Self {
+            connection: Connection::server(*config, now()),
+            declares: false,
+            revoked: None,
+            source: None,
+        }
     }
 
     /// The client's side of a connection that was just made.
@@ -165,7 +174,7 @@ impl Exchange {
     pub fn client(direction: Direction, request: Request, config: &Config) -> Self {
         let connection = Connection::client(*config, request.packet(direction), now());
         let declares = direction == Direction::Put && request.declares_known_size();
-        Self { connection, declares, source: None }
+        Self { connection, declares, revoked: None, source: None }
     }
 
     /// Declares the size of the object of a put, if the request leaves that to the sender, and nothing has
@@ -232,6 +241,21 @@ impl Exchange {
         }
     }
 
+    /// What revokes the use of this exchange when it is dropped, at the end of the handler: an object that
+    /// the handler has moved elsewhere is aborted when it is used next.
+    ///
+    /// ```
+    /// use dataserver_common::{Action, Exchange, Goal};
+    /// use dataserver_core::Config;
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// drop(exchange.revoker());
+    /// assert!(matches!(exchange.next(&mut Goal::Start), Action::Fail));
+    /// ```
+    pub fn revoker(&mut self) -> Revoker {
+        Revoker(Arc::clone(self.revoked.get_or_insert_default()))
+    }
+
     /// What to do next for this goal. Steps that need no transport are answered here.
     ///
     /// ```
@@ -242,6 +266,9 @@ impl Exchange {
     /// assert!(matches!(exchange.next(&mut Goal::Start), Action::ReadPacket { max: 25 }));
     /// ```
     pub fn next<'a>(&mut self, goal: &'a mut Goal<'_>) -> Action<'a> {
+        if self.revoked.as_ref().is_some_and(|revoked| revoked.load(Ordering::Acquire)) {
+            self.connection.abort("the handler has ended without this object");
+        }
         loop {
             match (self.connection.step(), &*goal) {
                 (Step::Send { .. } | Step::Offer { .. }, Goal::End) => {
@@ -333,8 +360,9 @@ impl Exchange {
         // The source is then usually the error of the connection itself.
         let failed_before = matches!(self.connection.step(), Step::Done(Err(_)));
         self.connection.abort(reason);
-        if let (false, Some(source)) = (failed_before, source) {
-            self.keep(source);
+        match source {
+            Some(source) if !failed_before => self.keep(source),
+            source => drop_application_value(source),
         }
     }
 
@@ -365,6 +393,17 @@ impl Exchange {
 
     fn keep(&mut self, source: BoxError) {
         self.source.get_or_insert_with(|| source.into());
+    }
+}
+
+/// Revokes the use of an [`Exchange`] when it is dropped.
+#[derive(Debug)]
+#[must_use = "dropping it revokes the exchange"]
+pub struct Revoker(Arc<AtomicBool>);
+
+impl Drop for Revoker {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

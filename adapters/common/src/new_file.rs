@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
@@ -48,7 +48,8 @@ impl NewFile {
     }
 
     fn beside(target: &Path) -> io::Result<Self> {
-        if target.file_name().is_none() || target.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        let text = target.as_os_str().as_encoded_bytes();
+        if target.file_name().is_none() || text.ends_with(b"/") || text.ends_with(b"/.") {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected the name of a file"));
         }
         let old = match fs::symlink_metadata(target) {
@@ -65,7 +66,7 @@ impl NewFile {
         };
         let permissions = Permissions::from_mode(mode);
         let is_new = old.is_none();
-        let target = old.unwrap_or_else(|| target.to_owned());
+        let target = old.map_or_else(|| path::absolute(target), Ok)?; // the process may change its directory
         let directory = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -93,12 +94,34 @@ impl NewFile {
     /// then as before. Once the file has its name, this succeeds, even on a file system that cannot
     /// sync a directory.
     pub fn commit(self) -> io::Result<()> {
-        let Self { data, target, directory } = self;
-        let renamed = data.as_file().sync_all().and_then(|()| Ok(data.persist(&target)?));
-        renamed.map_err(|error| about(&target, &error))?;
-        // The object is visible: to report an error now would have the sender send it again.
-        _ = directory.map(|directory| directory.sync_all());
+        self.file().sync_all().map_err(|error| about(&self.target, &error))?;
+        if let Some(directory) = self.rename()? {
+            // The object is visible: to report an error now would have the sender send it again.
+            _ = directory.sync_all();
+        }
         Ok(())
+    }
+
+    /// Gives the file the name of its target, without syncing it. Returns its directory, which is then to be
+    /// synced, if this process may open it.
+    ///
+    /// # Errors
+    /// Returns an error that names the target if the file cannot be renamed. The target is then as before.
+    ///
+    /// ```
+    /// use dataserver_common::NewFile;
+    ///
+    /// # let target = std::env::temp_dir().join(format!("dataserver-rename-{}", std::process::id()));
+    /// let new = NewFile::create(&target)?;
+    /// new.rename()?;
+    /// assert!(target.exists());
+    /// # std::fs::remove_file(target)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn rename(self) -> io::Result<Option<File>> {
+        let Self { data, target, directory } = self;
+        data.persist(&target).map_err(|error| about(&target, &error.error))?;
+        Ok(directory)
     }
 }
 

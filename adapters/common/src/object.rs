@@ -2,7 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Seek};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 /// The size in bytes from which on it pays to have the kernel move an object to a file.
 pub const WORTH_A_PIPE: u64 = 64 * 1024;
@@ -18,6 +21,9 @@ pub const SINK_FAILED: &str = "the object cannot be written";
 
 /// The reason of an [`Abort`](crate::Abort): a send was cancelled, or failed, in the middle.
 pub const SEND_GIVEN_UP: &str = "a send was given up before the end of the object";
+
+/// The reason of an [`Abort`](crate::Abort): more was sent after the end of the object.
+pub const ENDED_ALREADY: &str = "the object has ended already";
 
 /// What files and readers are copied through where the system cannot move the bytes: 256 KiB.
 ///
@@ -47,15 +53,19 @@ pub fn copy_buffer() -> io::Result<Vec<u8>> {
 /// assert!(dataserver_common::object::open_regular(Path::new("/dev/null")).is_err());
 /// ```
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let open = || match fs::metadata(path)?.is_file() {
-        true => File::open(path),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    let open = || {
+        // Opening a FIFO would block otherwise.
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        }
     };
     open().map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
-/// How many bytes a regular file has from its cursor on. `None` if it is not one, or has none: files below
-/// `/proc` have content and no size.
+/// How many bytes a regular file has from its cursor on, by its metadata; `None` if it is not one.
 ///
 /// ```
 /// use std::fs::File;
@@ -67,5 +77,5 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 pub fn regular_len(mut file: &File) -> Option<u64> {
     let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let cursor = file.stream_position().ok()?;
-    Some(metadata.len().saturating_sub(cursor)).filter(|len| *len > 0)
+    Some(metadata.len().saturating_sub(cursor))
 }

@@ -21,7 +21,7 @@ use crate::panic::drop_application_value;
 /// let key = Key::from_name("start");
 /// let registry = SharedRegistry::default();
 /// registry.insert(Direction::Put, key, "handler")?;
-/// assert_eq!(registry.claim(&StartPacket::put(key), None)?.handler, "handler");
+/// assert_eq!(registry.claim(&StartPacket::put(key), None)?.handler(), &"handler");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -83,13 +83,8 @@ impl<H: Clone> SharedRegistry<H> {
         limit: Option<u64>,
     ) -> Result<ClaimGuard<'_, H>, Refusal> {
         let now = registry_now();
-        let mut registry = self.lock();
-        let expired = registry.take_expired(now);
-        let claimed = registry.claim(packet, limit, now);
-        drop(registry);
-        drop_application_value(expired);
-        let Claim { handler, limit, lease, .. } = claimed?;
-        Ok(ClaimGuard { handler, limit, lease: Some(lease), registry: self })
+        let Claim { handler, limit, lease, .. } = self.lock().claim(packet, limit, now)?;
+        Ok(ClaimGuard { handler: Some(handler), limit, lease: Some(lease), registry: self })
     }
 }
 
@@ -166,15 +161,44 @@ impl<H> Drop for SharedRegistry<H> {
 #[derive(Debug)]
 #[must_use = "dropping it reports that the transfer failed"]
 pub struct ClaimGuard<'a, H> {
-    /// What was registered.
-    pub handler: H,
-    /// The most bytes that a put may have.
-    pub limit: Option<u64>,
+    /// `None` only while it is dropped.
+    handler: Option<H>,
+    limit: Option<u64>,
     lease: Option<Lease>,
     registry: &'a SharedRegistry<H>,
 }
 
 impl<H> ClaimGuard<'_, H> {
+    /// What was registered.
+    ///
+    /// ```
+    /// # use dataserver_common::SharedRegistry;
+    /// # use dataserver_core::{Direction, Key, StartPacket};
+    /// # let packet = StartPacket::put(Key::from_name("start"));
+    /// # let registry = SharedRegistry::default();
+    /// # registry.insert(Direction::Put, packet.key(), "handler")?;
+    /// assert_eq!(registry.claim(&packet, None)?.handler(), &"handler");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn handler(&self) -> &H {
+        self.handler.as_ref().expect("it is here until it is dropped")
+    }
+
+    /// The most bytes that a put may have.
+    ///
+    /// ```
+    /// # use dataserver_common::SharedRegistry;
+    /// # use dataserver_core::{Direction, Entry, Key, StartPacket};
+    /// # let packet = StartPacket::put(Key::from_name("start"));
+    /// # let registry = SharedRegistry::default();
+    /// registry.insert(Direction::Put, Entry::new(packet.key()).max_size(9), "handler")?;
+    /// assert_eq!(registry.claim(&packet, None)?.limit(), Some(9));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
     /// Reports that the transfer has succeeded: an entry until delivered ends.
     ///
     /// ```
@@ -201,6 +225,7 @@ impl<H> ClaimGuard<'_, H> {
 impl<H> Drop for ClaimGuard<'_, H> {
     fn drop(&mut self) {
         self.release(Delivery::Failed);
+        drop_application_value(self.handler.take());
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock, Weak};
 
 use dataserver_common::{
-    BoxError, Error, Goal, Lent, Receipt, SharedRegistry, drop_application_value,
+    BoxError, ClaimGuard, Error, Goal, Home, Lent, Receipt, SharedRegistry, drop_panic_payload,
 };
 use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
 use futures_lite::FutureExt;
@@ -147,7 +147,8 @@ impl Handlers {
     /// takes objects of any size.
     ///
     /// The handler returns the receipt, which [`receive_to`](ObjectReader::receive_to) and
-    /// [`commit`](ObjectReader::commit) give. If it fails or panics, the connection is aborted. Its future
+    /// [`commit`](ObjectReader::commit) give. If it fails or panics, the connection is aborted. An object that
+    /// it has moved elsewhere is aborted too, when it is used next. Its future
     /// is dropped if the server is shut down and the grace period is over.
     ///
     /// The future owns what it uses. So clone what the closure has captured:
@@ -425,36 +426,74 @@ impl<K: Kind> Handlers<K> {
                 return driver.finish().await;
             }
         };
-        connection.accept(claim.limit);
+        connection.accept(claim.limit());
 
+        // An object that the handler has moved elsewhere is of no use when it has ended.
+        let _revoker = driver.exchange.revoker();
+        let peer = driver.transport.peer_addr();
         let (lent, home) = Lent::new(driver);
-        let mut claim = claim; // declared last, to be dropped before the driver if this is cancelled
+        let mut lease = Lease { claim: Some(claim), home };
         let handled = {
-            let handler = claim.handler.clone();
+            let handler = lease.claim.as_ref().map(|claim| claim.handler().clone());
             let handling = async {
                 match &handler {
-                    Handler::Put(handler) => K::call(handler, ObjectReader { driver: lent }).await,
-                    Handler::Get(handler) => K::call(handler, ObjectWriter { driver: lent }).await,
+                    Some(Handler::Put(handler)) => {
+                        K::call(handler, ObjectReader { driver: lent }).await
+                    }
+                    Some(Handler::Get(handler)) => {
+                        K::call(handler, ObjectWriter { driver: lent }).await
+                    }
+                    None => Err("the claim is held".into()),
                 }
             };
             AssertUnwindSafe(handling).catch_unwind().await
         };
-        let driver = home.take();
+        let driver = lease.end();
         let succeeded = driver.as_ref().is_some_and(|driver| driver.exchange.has_succeeded());
-        if succeeded {
-            claim.succeeded();
-        }
-        drop_application_value(claim); // before the driver: a peer that sees a reset may try again
         let failure = match handled {
-            Ok(Ok(receipt)) if succeeded => return Ok(receipt),
-            Ok(Ok(_)) => ("the handler returned the receipt of another object", None),
-            Ok(Err(error)) => ("the handler failed", Some(error)),
-            Err(_panic) => ("the handler panicked", None),
+            Ok(Ok(_)) if succeeded => None,
+            Ok(Ok(_)) => Some(("the handler returned the receipt of another object", None)),
+            Ok(Err(error)) => Some(("the handler failed", Some(error))),
+            Err(payload) => {
+                drop_panic_payload(payload);
+                Some(("the handler panicked", None))
+            }
         };
-        match driver {
-            Some(mut driver) => Err(driver.abort(failure.0, failure.1)),
-            None => Err(Error::aborted(None, Some(packet), failure.0, failure.1)),
+        match (driver, failure) {
+            (Some(driver), None) => driver.exchange.receipt(peer),
+            (Some(mut driver), Some((reason, source))) => Err(driver.abort(reason, source)),
+            (None, failure) => {
+                let (reason, source) = failure.unwrap_or(("the handler kept its object", None));
+                Err(Error::aborted(peer, Some(packet), reason, source))
+            }
         }
+    }
+}
+
+/// A claim, and where the driver comes back to. Dropped with the future of a handler that is cancelled, it
+/// releases the claim by the outcome of the transfer, and before the transport closes: a peer that sees a
+/// reset may try again at once.
+struct Lease<'a, K: Kind> {
+    claim: Option<ClaimGuard<'a, Handler<K>>>,
+    home: Home<Box<Driver>>,
+}
+
+impl<K: Kind> Lease<'_, K> {
+    fn end(&mut self) -> Option<Box<Driver>> {
+        let driver = self.home.take();
+        let claim = self.claim.take();
+        if let (Some(mut claim), Some(driver)) = (claim, &driver) {
+            if driver.exchange.has_succeeded() {
+                claim.succeeded();
+            }
+        }
+        driver
+    }
+}
+
+impl<K: Kind> Drop for Lease<'_, K> {
+    fn drop(&mut self) {
+        drop(self.end());
     }
 }
 

@@ -11,8 +11,8 @@ use std::task::{Context, Poll, ready};
 
 use blocking::unblock;
 use dataserver_common::object::{
-    FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE, copy_buffer,
-    open_regular, regular_len,
+    ENDED_ALREADY, FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE,
+    copy_buffer, open_regular, regular_len,
 };
 use dataserver_common::{Error, Goal, Lent, NewFile, Receipt, Request};
 use dataserver_core::{Config, Direction, ObjectSize};
@@ -118,7 +118,7 @@ impl ObjectReader {
     /// The object goes to a temporary file beside the target, which is synced and renamed when it is
     /// complete. Several connections can store to one name at the same time: a reader of that name finds one
     /// complete object, and a sender has a receipt only for an object that had the name. The file is created,
-    /// synced and renamed on a thread for blocking calls.
+    /// synced on a thread for blocking calls.
     ///
     /// # Cancel safety
     /// If this future is dropped, the connection is aborted. The target is as before, unless the object
@@ -143,8 +143,13 @@ impl ObjectReader {
         let file = unblock(move || NewFile::create(path)).await;
         let file = file.map_err(|error| self.sink_failed(error))?;
         self.receive_file(file.file()).await?;
-        let stored = unblock(move || file.commit()).await;
-        stored.map_err(|error| self.sink_failed(error))?;
+        let data = file.file().try_clone().map_err(|error| self.sink_failed(error))?;
+        let synced = unblock(move || data.sync_all()).await;
+        // Here, so that a future that is dropped renames nothing later.
+        let renamed = synced.and_then(|()| file.rename());
+        if let Some(directory) = renamed.map_err(|error| self.sink_failed(error))? {
+            _ = unblock(move || directory.sync_all()).await; // see `NewFile::commit`
+        }
         self.commit().await
     }
 
@@ -385,17 +390,21 @@ impl ObjectWriter {
     /// # }
     /// ```
     pub async fn send_file(mut self, mut file: &File) -> Result<Receipt, Error> {
-        if let Some(len) = regular_len(file) {
-            self.driver.exchange.declare_known_size(len);
-        }
+        let len = regular_len(file);
         let mut first = Vec::with_capacity(FIRST_BYTES);
         match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
             Ok(FIRST_BYTES) => {}
+            // The whole file, whatever its metadata says: files below `/proc` and `/sys` have other sizes.
+            Ok(_) if len.is_some() => return self.send(&first).await,
             Ok(_) => {
                 self.send_last(&first).await?;
                 return self.finish().await;
             }
             Err(error) => return Err(self.source_failed(error)),
+        }
+        // Less than was read is wrong: the metadata of such a file says nothing.
+        if let Some(len) = len.filter(|len| *len >= FIRST_BYTES as u64) {
+            self.driver.exchange.declare_known_size(len);
         }
         let rest = AbortOnDrop(&mut self);
         rest.0.send_all(&first).await?;
@@ -470,7 +479,7 @@ impl ObjectWriter {
         let rest = AbortOnDrop(self);
         while !bytes.is_empty() {
             match rest.0.driver.run(Goal::SendLast(bytes)).await? {
-                0 => break, // it is over: `finish` reports it
+                0 => return Err(rest.0.driver.abort(ENDED_ALREADY, None)),
                 n => bytes = &bytes[n..],
             }
         }
@@ -481,7 +490,7 @@ impl ObjectWriter {
     async fn send_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             match self.driver.run(Goal::Send(bytes)).await? {
-                0 => return Err(self.driver.abort("the object has ended already", None)),
+                0 => return Err(self.driver.abort(ENDED_ALREADY, None)),
                 n => bytes = &bytes[n..],
             }
         }

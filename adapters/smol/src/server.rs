@@ -7,7 +7,7 @@ use std::mem;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,10 @@ use async_channel::{Receiver, Sender};
 use async_io::{Async, Timer};
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use dataserver_common::tcp::{self, AcceptError, Backlog, BlockingMode};
-use dataserver_common::{Address, BoxError, Error, Receipt};
+use dataserver_common::{
+    Address, BoxError, Error, Receipt, catch_application_panic, drop_application_value,
+    drop_panic_payload,
+};
 use dataserver_core::{Config, Entry};
 use futures_lite::{FutureExt, future};
 
@@ -73,6 +76,12 @@ struct Settings {
     config: Config,
     max_connections: NonZeroUsize,
     on_complete: Option<Box<OnComplete>>,
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        drop_application_value(self.on_complete.take());
+    }
 }
 
 /// Never sent: a channel of it tells by its end.
@@ -441,15 +450,18 @@ impl<K: Kind> Accepted<K> {
         // The block drops what the application's futures hold. A panic there is the application's.
         let served =
             AssertUnwindSafe(async { future::or(reset, serve).await }).catch_unwind().await;
-        shared.report(served.unwrap_or_else(|_panic| aborted("the application panicked")));
+        shared.report(served.unwrap_or_else(|payload| {
+            drop_panic_payload(payload);
+            aborted("the application panicked")
+        }));
     }
 }
 
 impl<K: Kind> Serving<K> {
     fn report(&self, outcome: Result<Receipt, Error>) {
-        if let Some(on_complete) = &self.settings.on_complete {
-            // A panic in there is the application's, and must not cost the executor.
-            _ = catch_unwind(AssertUnwindSafe(|| on_complete(outcome)));
+        match &self.settings.on_complete {
+            Some(on_complete) => _ = catch_application_panic(|| on_complete(outcome)),
+            None => drop_application_value(outcome),
         }
     }
 }

@@ -256,7 +256,7 @@ fn a_handler_that_cancels_its_send_fails() {
     }
 }
 
-/// A handler that gives its object away and returns fails, and the object still has its own end.
+/// A handler that gives its object away and returns fails, and the object is of no use afterwards.
 #[test]
 fn a_handler_that_returns_before_its_object_has_ended_fails() {
     let (sender, objects) = smol::channel::bounded::<ObjectReader>(1);
@@ -273,14 +273,56 @@ fn a_handler_that_returns_before_its_object_has_ended_fails() {
     let served = async {
         let error = serve(&handlers, there).await.unwrap_err();
         let mut object = objects.recv().await.expect("an object");
-        let mut received = Vec::new();
-        object.read_to_end(&mut received).await.expect("the object");
-        assert_eq!(received, OBJECT);
+        object.read_to_end(&mut Vec::new()).await.unwrap_err();
         (error.to_string(), object.commit().await)
     };
     let ((error, committed), sent) = future::block_on(future::zip(served, put(here)));
     assert!(error.ends_with("aborted: the handler failed: moved away"), "{error}");
-    assert_eq!((committed.unwrap().bytes, sent.unwrap().bytes), (9, 9));
+    committed.unwrap_err();
+    assert!(sent.unwrap_err().is_reset());
+}
+
+/// What was sent before the end is the object: a later send must not pass for it.
+#[test]
+fn an_object_that_was_closed_cannot_be_sent() {
+    let (handlers, _) = handlers();
+    let (here, there) = transport();
+    let put = async {
+        let mut object = ObjectWriter::open(here, KEY, &Config::default());
+        object.write_all(OBJECT).await.unwrap();
+        object.close().await.unwrap();
+        object.send(b"more").await
+    };
+    let (served, put) = future::block_on(future::zip(serve(&handlers, there), put));
+    assert_eq!(served.unwrap().bytes, OBJECT.len() as u64);
+    let error = put.unwrap_err().to_string();
+    assert!(error.contains("the application failed after the end"), "{error}");
+}
+
+/// The peer has its receipt, so the entry has ended, although the handler has not.
+#[test]
+fn a_handler_that_is_canceled_after_the_receipt_has_delivered() {
+    let handlers = Handlers::new();
+    let result = handlers.on_put(Entry::new(KEY).until_delivered(), |mut object| async move {
+        object.read_to_end(&mut Vec::new()).await?;
+        let receipt = object.commit().await?;
+        future::pending::<()>().await;
+        Ok::<_, io::Error>(receipt)
+    });
+    result.unwrap();
+    let (here, there) = transport();
+    let served = async {
+        future::or(async { Some(serve(&handlers, there).await) }, async {
+            put(here).await.unwrap();
+            None
+        })
+        .await
+    };
+    assert!(future::block_on(served).is_none());
+    let (here, there) = transport();
+    let (served, sent) = future::block_on(future::zip(serve(&handlers, there), put(here)));
+    assert!(served.unwrap_err().is_refused());
+    sent.unwrap_err();
 }
 
 /// The peer of the other connection has a receipt, and the peer of this one has none.

@@ -1,11 +1,11 @@
 //! The registered handlers, and how one connection is served from them.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use dataserver_common::{
-    BoxError, Error, Goal, Lent, Receipt, SharedRegistry, drop_application_value,
+    BoxError, Error, Goal, Lent, Receipt, SharedRegistry, catch_application_panic,
+    drop_application_value,
 };
 use dataserver_core::{Config, Direction, Entry, Step};
 
@@ -59,7 +59,8 @@ impl Handlers {
     /// takes objects of any size.
     ///
     /// The handler returns the receipt, which [`receive_to`](ObjectReader::receive_to) and
-    /// [`commit`](ObjectReader::commit) give. If it fails or panics, the connection is aborted.
+    /// [`commit`](ObjectReader::commit) give. If it fails or panics, the connection is aborted. An object that
+    /// it has moved elsewhere is aborted too, when it is used next.
     ///
     /// # Errors
     /// Returns [`Error::AlreadyRegistered`] if the same start packets have a handler.
@@ -195,13 +196,16 @@ impl Handlers {
                 return driver.finish();
             }
         };
-        connection.accept(claim.limit);
+        connection.accept(claim.limit());
 
+        // An object that the handler has moved elsewhere is of no use when it has ended.
+        let _revoker = driver.exchange.revoker();
+        let peer = driver.transport.peer_addr();
         let (driver, home) = Lent::new(driver);
-        let handled = catch_unwind(AssertUnwindSafe(|| match &claim.handler {
+        let handled = catch_application_panic(|| match claim.handler() {
             Handler::Put(handler) => handler(ObjectReader { driver }),
             Handler::Get(handler) => handler(ObjectWriter { driver }),
-        }));
+        });
         let driver = home.take();
         let succeeded = driver.as_ref().is_some_and(|driver| driver.exchange.has_succeeded());
         if succeeded {
@@ -209,14 +213,18 @@ impl Handlers {
         }
         drop_application_value(claim); // before the driver: a peer that sees a reset may try again
         let failure = match handled {
-            Ok(Ok(receipt)) if succeeded => return Ok(receipt),
-            Ok(Ok(_)) => ("the handler returned the receipt of another object", None),
-            Ok(Err(error)) => ("the handler failed", Some(error)),
-            Err(_panic) => ("the handler panicked", None),
+            Some(Ok(_)) if succeeded => None,
+            Some(Ok(_)) => Some(("the handler returned the receipt of another object", None)),
+            Some(Err(error)) => Some(("the handler failed", Some(error))),
+            None => Some(("the handler panicked", None)),
         };
-        match driver {
-            Some(mut driver) => Err(driver.abort(failure.0, failure.1)),
-            None => Err(Error::aborted(None, Some(packet), failure.0, failure.1)),
+        match (driver, failure) {
+            (Some(driver), None) => driver.exchange.receipt(peer),
+            (Some(mut driver), Some((reason, source))) => Err(driver.abort(reason, source)),
+            (None, failure) => {
+                let (reason, source) = failure.unwrap_or(("the handler kept its object", None));
+                Err(Error::aborted(peer, Some(packet), reason, source))
+            }
         }
     }
 }

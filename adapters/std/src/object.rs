@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use dataserver_common::object::{
-    FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE, copy_buffer,
-    open_regular, regular_len,
+    ENDED_ALREADY, FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE,
+    copy_buffer, open_regular, regular_len,
 };
 use dataserver_common::{Error, Goal, Lent, NewFile, Receipt, Request};
 use dataserver_core::{Config, Direction, ObjectSize};
@@ -331,17 +331,21 @@ impl ObjectWriter {
     /// # }
     /// ```
     pub fn send_file(mut self, mut file: &File) -> Result<Receipt, Error> {
-        if let Some(len) = regular_len(file) {
-            self.driver.exchange.declare_known_size(len);
-        }
+        let len = regular_len(file);
         let mut first = Vec::with_capacity(FIRST_BYTES);
         match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
             Ok(FIRST_BYTES) => {}
+            // The whole file, whatever its metadata says: files below `/proc` and `/sys` have other sizes.
+            Ok(_) if len.is_some() => return self.send(&first),
             Ok(_) => {
                 self.send_last(&first)?;
                 return self.finish();
             }
             Err(error) => return Err(self.source_failed(error)),
+        }
+        // Less than was read is wrong: the metadata of such a file says nothing.
+        if let Some(len) = len.filter(|len| *len >= FIRST_BYTES as u64) {
+            self.driver.exchange.declare_known_size(len);
         }
         self.send_rest(|object| {
             object.send_all(&first)?;
@@ -394,7 +398,7 @@ impl ObjectWriter {
             let mut left = bytes;
             while !left.is_empty() {
                 match object.driver.run(Goal::SendLast(left))? {
-                    0 => return Ok(()), // it is over: `finish` reports it
+                    0 => return Err(object.driver.abort(ENDED_ALREADY, None)),
                     n => left = &left[n..],
                 }
             }
@@ -405,7 +409,7 @@ impl ObjectWriter {
     fn send_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             match self.driver.run(Goal::Send(bytes))? {
-                0 => return Err(self.driver.abort("the object has ended already", None)),
+                0 => return Err(self.driver.abort(ENDED_ALREADY, None)),
                 n => bytes = &bytes[n..],
             }
         }

@@ -2,14 +2,13 @@
 //! take a report, or never returns from one, delays no connection.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use dataserver_common::{Error, Receipt};
+use dataserver_common::{Error, Receipt, catch_application_panic, drop_application_value};
 
 /// What the application gave to [`Server::on_complete`](crate::Server::on_complete).
 pub(crate) type Report = dyn Fn(Result<Receipt, Error>) + Send + Sync;
@@ -49,7 +48,8 @@ impl Reporter {
 
     /// Hands a report over. Never waits.
     pub(crate) fn report(&self, outcome: Result<Receipt, Error>) {
-        if self.queue.try_send(outcome).is_err() {
+        if let Err(unsent) = self.queue.try_send(outcome) {
+            drop_application_value(unsent);
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -75,7 +75,7 @@ impl Counts {
         let lost = (lost > 0).then(|| Err(Error::Unreported { connections: lost }));
         for outcome in [Some(outcome), lost].into_iter().flatten() {
             // A panic in there is the application's, and must not cost further reports.
-            _ = catch_unwind(AssertUnwindSafe(|| report(outcome)));
+            catch_application_panic(|| report(outcome));
             self.told.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataserver_common::tcp::AcceptError;
-use dataserver_common::{Address, BoxError, Error, Receipt};
+use dataserver_common::{Address, BoxError, Error, Receipt, drop_application_value};
 use dataserver_core::{Config, Entry};
 
 use crate::handlers::Handlers;
@@ -299,10 +299,9 @@ impl Server {
     pub fn run(self) -> Result<(), Error> {
         let Self { handlers, config, max_connections, on_complete, shared } = self;
         let reporter = on_complete.map(Reporter::start).transpose().map_err(Error::listen)?;
-        let report = |outcome| {
-            if let Some(reporter) = &reporter {
-                reporter.report(outcome);
-            }
+        let report = |outcome| match &reporter {
+            Some(reporter) => reporter.report(outcome),
+            None => drop_application_value(outcome),
         };
         let serve_connections = || {
             let _guard = ThreadGuard(&shared);

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -127,7 +128,7 @@ fn the_receipt_of_another_object_is_an_error() {
     running.join().unwrap().unwrap();
 }
 
-/// A handler that keeps its object on another thread has failed, and the object still has its own end.
+/// A handler that gives its object away and returns fails, and the object is of no use afterwards.
 #[test]
 fn a_handler_that_returns_before_its_object_has_ended_fails() {
     let (sender, objects) = mpsc::channel::<ObjectReader>();
@@ -149,8 +150,8 @@ fn a_handler_that_returns_before_its_object_has_ended_fails() {
     let error = serving.join().unwrap().unwrap_err().to_string();
     assert!(error.ends_with("aborted: the handler failed: moved away"), "{error}");
     drop(ended);
-    assert_eq!(other.join().unwrap().unwrap().bytes, 5);
-    assert_eq!(sending.join().unwrap().unwrap().bytes, 5);
+    other.join().unwrap().unwrap_err();
+    assert!(sending.join().unwrap().unwrap_err().is_reset());
 }
 
 #[test]
@@ -206,6 +207,34 @@ fn puts_to_one_path_do_not_mix() {
         assert_eq!(stored.len(), 100_000 + usize::from(stored[0]));
     }
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    shutdown.shutdown(Duration::ZERO);
+    running.join().unwrap().unwrap();
+}
+
+/// Panics again when what the panic carried is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("as the test says");
+    }
+}
+
+#[test]
+fn a_panic_whose_payload_panics_costs_no_thread() {
+    let server = Server::bind("127.0.0.1:0").unwrap().max_connections(NonZeroUsize::MIN);
+    let bad = Key::from_name("bad");
+    server.on_put(bad, |_| -> Result<Receipt, Error> { std::panic::panic_any(Bomb) }).unwrap();
+    server.on_get(KEY, |object| object.send(b"hello")).unwrap();
+    let (address, shutdown) = (server.local_addr(), server.shutdown_handle());
+    let running = thread::spawn(move || server.run());
+    for _ in 0..3 {
+        let client = Client::new(address).unwrap();
+        assert!(client.put(bad).unwrap().send(b"hello").unwrap_err().is_reset());
+        let mut object = client.get(KEY).unwrap();
+        assert_eq!(io::copy(&mut object, &mut io::sink()).unwrap(), 5);
+        object.commit().unwrap();
+    }
     shutdown.shutdown(Duration::ZERO);
     running.join().unwrap().unwrap();
 }

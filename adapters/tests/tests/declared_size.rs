@@ -84,16 +84,18 @@ fn an_empty_slice_declares_zero_bytes(server: DynAdapter, client: DynAdapter) {
     assert_eq!(sent.unwrap().receipt.unwrap().packet, put(Some(0)));
 }
 
-/// Files below `/proc` have content, and report a size of zero.
-fn a_file_that_reports_no_size_declares_none(server: DynAdapter, client: DynAdapter) {
-    let path = "/proc/self/maps";
-    assert_eq!(File::open(path).unwrap().metadata().unwrap().len(), 0);
-    let server = Server::start(server, Setup::new().on(put(None), [Op::ReadToEnd]));
-    let script = [Op::SendPath(path.into())];
-    let sent = client.put(server.address, Request::new(KEY), long_timeouts(), &script);
-    let receipt = sent.unwrap().receipt.unwrap();
-    assert_eq!(receipt.packet, put(None));
-    assert!(receipt.bytes > 0);
+/// Files below `/proc` report a size of zero, and files below `/sys` one of 4096.
+fn a_file_that_reports_another_size_declares_what_it_has(server: DynAdapter, client: DynAdapter) {
+    let setup = Setup::new().on_put(Entry::new(KEY), [Op::ReadToEnd]);
+    let server = Server::start(server, setup);
+    for (path, reported) in [("/proc/self/status", 0), ("/sys/devices/system/cpu/online", 4096)] {
+        assert_eq!(File::open(path).unwrap().metadata().unwrap().len(), reported);
+        let script = [Op::SendPath(path.into())];
+        let sent = client.put(server.address, Request::new(KEY), long_timeouts(), &script);
+        let receipt = sent.unwrap().receipt.unwrap();
+        assert_eq!(receipt.packet, put(Some(receipt.bytes)));
+        assert!(receipt.bytes > 0);
+    }
 }
 
 /// The limit applies before a byte of the object has been sent.
@@ -130,6 +132,6 @@ clients!(
 );
 pairs!(
     an_empty_slice_declares_zero_bytes,
-    a_file_that_reports_no_size_declares_none,
+    a_file_that_reports_another_size_declares_what_it_has,
     a_declared_size_is_refused_early,
 );
