@@ -1,4 +1,4 @@
-//! Code shared by the benches of the adapters.
+//! The benches of the adapters, and the code that they share.
 //!
 //! All headline figures are ratios: an adapter and its baseline move the same bytes alternately, in one
 //! program, and each round gives one ratio ([`measure`]). Servers run in child processes

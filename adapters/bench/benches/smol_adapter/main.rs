@@ -1,6 +1,6 @@
 //! The async adapter compared with plain sockets.
 //!
-//! `cargo bench -p dataserver-smol --bench adapters` runs all cases, and `-- small idle` only these two. With
+//! `cargo bench -p dataserver-bench --bench smol_adapter` runs all cases, and `-- small idle` only these two. With
 //! `BENCH_QUICK=1` it is fast, with results not comparable.
 
 mod baseline;

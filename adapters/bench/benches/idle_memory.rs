@@ -1,7 +1,7 @@
 //! The memory of idle connections: heap per connection with 10,000 of them, compared with a plain accept
 //! loop on the same executor. It also checks that 100 transfers beside them succeed.
 //!
-//! `cargo bench -p dataserver-smol --bench idle`. A child process holds the other ends, since the limit of
+//! `cargo bench -p dataserver-bench --bench idle_memory`. A child process holds the other ends, since the limit of
 //! file descriptors is per process.
 
 use std::alloc::System;

@@ -1,9 +1,9 @@
 //! The blocking adapter compared with other programs for the same task, if they are installed.
 //!
-//! Run it with `cargo bench -p dataserver-std --bench competitors`. With `BENCH_QUICK=1` it is fast, with
+//! Run it with `cargo bench -p dataserver-bench --bench competitors`. With `BENCH_QUICK=1` it is fast, with
 //! results not comparable.
 
-mod subject;
+mod std_subject;
 
 use std::fs;
 use std::io;
@@ -21,7 +21,7 @@ use dataserver_bench::server_process::{ServerProcess, transfer_command};
 use dataserver_bench::temp_files::TempFiles;
 use dataserver_bench::{End, Job, Subject, server_process};
 use dataserver_std::Direction;
-use subject::Std;
+use std_subject::Std;
 
 fn main() -> io::Result<()> {
     server_process::run_child(&Std)?;
