@@ -27,7 +27,7 @@ mod shut_down {
             Ok(Self { backlog: Backlog::of(&listener)?, listener })
         }
 
-        /// BlockingMode for the next connection.
+        /// Waits for the next connection.
         pub(crate) fn accept(&self) -> io::Result<(OwnedFd, SocketAddr)> {
             self.backlog.accept(&self.listener, BLOCKING_MODE)
         }
@@ -78,7 +78,7 @@ mod closed {
             })
         }
 
-        /// BlockingMode for the next connection.
+        /// Waits for the next connection.
         pub(crate) fn accept(&self) -> io::Result<(OwnedFd, SocketAddr)> {
             let listener = self.listener.read().unwrap_or_else(PoisonError::into_inner);
             while let Some(listener) = listener.as_ref().filter(|_| !self.stopped.is_raised()) {

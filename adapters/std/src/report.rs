@@ -54,7 +54,7 @@ impl Reporter {
         }
     }
 
-    /// BlockingMode until the application has taken all reports, unless it takes none for a while.
+    /// Waits until the application has taken all reports, unless it takes none for a while.
     pub(crate) fn finish(self) {
         let Self { queue, counts, ended } = self;
         drop(queue);

@@ -348,7 +348,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// BlockingMode for the next connection. `None` if this thread is to end.
+    /// Waits for the next connection. `None` if this thread is to end.
     fn accept(&self, report: impl Fn(Result<Receipt, Error>)) -> Option<(OwnedFd, SocketAddr)> {
         {
             let mut state = self.lock();

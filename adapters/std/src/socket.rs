@@ -177,7 +177,7 @@ impl Socket {
         Ok(())
     }
 
-    /// BlockingMode for the socket, for at most this long, or for the server to stop.
+    /// Waits for the socket, for at most this long, or for the server to stop.
     fn wait(&self, readiness: PollFlags, left: Option<Duration>) -> io::Result<()> {
         let stop = self.stop.as_ref().map_or(self.fd.as_fd(), |stop| stop.as_fd());
         let mut fds =

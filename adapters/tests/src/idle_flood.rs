@@ -43,7 +43,7 @@ impl IdleFlood {
         Self { process: Process::start(program, &arguments) }
     }
 
-    /// BlockingMode until each client has connected at least once.
+    /// Waits until each client has connected at least once.
     ///
     /// # Panics
     /// Panics if they do not.
