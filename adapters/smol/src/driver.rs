@@ -210,7 +210,7 @@ impl Driver {
         })
     }
 
-    /// BlockingMode until the step is to be tried again, also if the transport does not become ready.
+    /// Waits until the step is to be tried again, also if the transport does not become ready.
     fn poll_deadline(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         loop {
             let Some(deadline) = self.exchange.connection.deadline(now) else {

@@ -392,21 +392,21 @@ impl<K: Kind> Handlers<K> {
         transport: impl Transport + Send + 'static,
         config: &Config,
     ) -> Result<Receipt, Error> {
-        self.serve_and_tell(transport, config, &OnceLock::new()).await
+        let driver = Driver::server(transport, config);
+        self.serve_driver(driver, config.max_object_size, &OnceLock::new()).await
     }
 
     /// [`serve`](Self::serve), which tells the start packet as soon as it is known.
-    pub(crate) async fn serve_and_tell(
+    pub(crate) async fn serve_driver(
         &self,
-        transport: impl Transport + Send + 'static,
-        config: &Config,
+        mut driver: Box<Driver>,
+        max_object_size: Option<u64>,
         packet: &OnceLock<StartPacket>,
     ) -> Result<Receipt, Error> {
-        let mut driver = Driver::server(transport, config);
         driver.run(Goal::Start).await?;
         driver.exchange.connection.packet().inspect(|known| _ = packet.set(*known));
         // On the heap: a connection that waits for its start packet should not hold so much.
-        Box::pin(self.handle(driver, config.max_object_size)).await
+        Box::pin(self.handle(driver, max_object_size)).await
     }
 
     /// Serves a connection whose start packet has been read.

@@ -22,10 +22,10 @@ use dataserver_common::{
 use dataserver_core::{Config, Entry};
 use futures_lite::{FutureExt, future};
 
+use crate::driver::Driver;
 use crate::handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared};
 use crate::object::{ObjectReader, ObjectWriter};
 use crate::socket::Socket;
-use crate::transport::Transport;
 
 /// How many connections are served at once, unless [`Server::max_connections`] says otherwise.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -349,9 +349,10 @@ impl<K: Kind> Server<K> {
             };
             match future::or(shutdown(), accept).await {
                 Event::Accept { accepted: Ok((socket, peer)), waited, permit } => {
-                    let socket = Socket::armed(socket, peer);
+                    let driver =
+                        Driver::server(Socket::armed(socket, peer), &shared.settings.config);
                     let (shared, alive) = (Arc::clone(&shared), alive.clone());
-                    serve(Accepted { socket, shared, _alive: alive, _permit: permit });
+                    serve(Accepted { driver, shared, _alive: alive, _permit: permit });
                     if waited {
                         // The accept queue was empty: the new connection should run first.
                         future::yield_now().await;
@@ -431,7 +432,8 @@ struct Serving<K: Kind> {
 
 /// A connection that is not served yet.
 struct Accepted<K: Kind> {
-    socket: Socket,
+    /// On the heap, so that the future of a connection is small.
+    driver: Box<Driver>,
     shared: Arc<Serving<K>>,
     _alive: Sender<Never>,
     _permit: SemaphoreGuardArc,
@@ -439,17 +441,20 @@ struct Accepted<K: Kind> {
 
 impl<K: Kind> Accepted<K> {
     async fn serve(self) {
-        let (shared, peer) = (&self.shared, self.socket.peer_addr());
+        let (shared, peer) = (&self.shared, self.driver.transport.peer_addr());
         let packet = OnceLock::new();
-        let serve = shared.handlers.serve_and_tell(self.socket, &shared.settings.config, &packet);
         let aborted = |reason| Err(Error::aborted(peer, packet.get().copied(), reason, None));
-        let reset = async {
-            _ = shared.resetting.recv().await;
-            aborted("the server is stopping")
+        // The block makes and drops what the application's futures hold. A panic there is the application's.
+        let serve = async {
+            let max_object_size = shared.settings.config.max_object_size;
+            let serve = shared.handlers.serve_driver(self.driver, max_object_size, &packet);
+            let reset = async {
+                _ = shared.resetting.recv().await;
+                aborted("the server is stopping")
+            };
+            future::or(reset, serve).await
         };
-        // The block drops what the application's futures hold. A panic there is the application's.
-        let served =
-            AssertUnwindSafe(async { future::or(reset, serve).await }).catch_unwind().await;
+        let served = AssertUnwindSafe(serve).catch_unwind().await;
         shared.report(served.unwrap_or_else(|payload| {
             drop_panic_payload(payload);
             aborted("the application panicked")
