@@ -357,7 +357,7 @@ impl Exchange {
     /// assert!(exchange.error(None).to_string().contains("the handler failed"));
     /// ```
     pub fn abort(&mut self, reason: &'static str, source: Option<BoxError>) {
-        // The source is then usually the error of the connection itself.
+        // After a failure of the connection, `source` is usually that failure, returned by the handler.
         let failed_before = matches!(self.connection.step(), Step::Done(Err(_)));
         self.connection.abort(reason);
         match source {

@@ -127,8 +127,8 @@ const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const NO_SIGNAL: SendFlags = SendFlags::empty();
 
-/// Writes as many of these bytes as there is room for, without waiting. A closed peer is an error and not a
-/// signal: on Apple's systems after [`raise_no_signal`].
+/// Writes as many of these bytes as the socket has room for, and does not block. If the peer has closed, this
+/// returns an error and raises no SIGPIPE. On Apple systems, call [`raise_no_signal`] before.
 ///
 /// # Errors
 /// Returns [`WouldBlock`](io::ErrorKind::WouldBlock) if there is no room, or the error of the system.

@@ -52,7 +52,7 @@ pub struct Socket {
     pipe: Option<Pipe>,
 }
 
-/// What sockets do that the adapter makes and accepts.
+/// How calls block on the sockets that this adapter creates and accepts.
 pub(crate) const BLOCKING_MODE: BlockingMode =
     if cfg!(any(target_os = "linux", target_os = "android")) {
         BlockingMode::Briefly
