@@ -49,7 +49,7 @@ pub fn drive(
             Step::Send { max } => {
                 stream.write(&unsent[..unsent.len().min(max)]).map(|n| connection.handle_moved(n))
             }
-            Step::Offer { max } => Ok(connection.offer(unsent.len().min(max), unsent.len() <= max)),
+            Step::Offer { .. } => Ok(connection.offer(unsent.len(), true)),
             Step::Peek => {
                 stream.set_nonblocking(true)?;
                 let peeked = stream.peek(&mut buffer);
@@ -66,7 +66,7 @@ pub fn drive(
             }
             Step::AwaitEnd => stream.read(&mut buffer).map(|n| match n {
                 0 => connection.handle_end_of_stream(),
-                n => connection.handle_moved(n), // no bytes are due here: the connection fails
+                n => connection.handle_moved(n), // they are of no use
             }),
             Step::Done(result) => {
                 if result.is_ok() {
@@ -96,7 +96,7 @@ fn main() -> io::Result<()> {
         Ok::<_, io::Error>((drive(connection, stream, &mut object, now)?, object))
     });
     let mut object = b"hello, world".to_vec();
-    let put = StartPacket::put(REPORT).with_size(12).map_err(io::Error::other)?;
+    let put = StartPacket::put(REPORT).framed(); // without this, in the bare format
     let connection = Connection::client(Config::default(), put, now());
     assert_eq!(drive(connection, stream, &mut object, now)?, Ok(12));
     assert_eq!(server.join().unwrap()?, (Ok(12), object));

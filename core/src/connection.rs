@@ -1,203 +1,60 @@
 //! One connection, from the start packet to its end, as client or server.
 
-use core::num::NonZeroU32;
 use core::time::Duration;
 
+use crate::config::Config;
 use crate::error::{Cause, LocalError, PeerError, Refusal};
-use crate::start_packet::{Direction, ObjectSize, StartPacket, StartPacketParser};
-use crate::time::{Instant, Timeouts, Timer};
+use crate::frame::{AbortReason, Frame, FrameParser, MalformedFrame};
+use crate::output::Output;
+use crate::start_packet::{Direction, Malformed, ObjectSize, StartPacket, StartPacketParser};
+use crate::step::Step;
+use crate::time::{Instant, Timer};
 use crate::transfer::{Side, Transfer};
 
-/// The settings of this side for its connections. The peer does not see them.
-///
-/// ```
-/// use core::num::NonZeroU32;
-/// use dataserver_core::{Config, Timeouts};
-///
-/// let config = Config::default()
-///     .chunk(NonZeroU32::new(64 * 1024).unwrap())
-///     .max_object_size(1 << 30)
-///     .timeouts(Timeouts::default().idle(None));
-/// assert_eq!(config.max_object_size, Some(1 << 30));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Config {
-    /// The most bytes that one step moves. Default [`Transfer::DEFAULT_CHUNK`].
-    pub chunk: NonZeroU32,
-    /// The largest object that this side receives, in bytes. Default no limit.
-    pub max_object_size: Option<u64>,
-    /// How long each part may take.
-    pub timeouts: Timeouts,
-}
-
-impl Config {
-    /// Sets [`chunk`](Self::chunk).
-    ///
-    /// ```
-    /// use core::num::NonZeroU32;
-    /// use dataserver_core::Config;
-    ///
-    /// assert_eq!(Config::default().chunk(NonZeroU32::MIN).chunk.get(), 1);
-    /// ```
-    #[must_use]
-    pub fn chunk(self, chunk: NonZeroU32) -> Self {
-        Self { chunk, ..self }
-    }
-
-    /// Sets [`max_object_size`](Self::max_object_size).
-    ///
-    /// ```
-    /// use dataserver_core::Config;
-    ///
-    /// assert_eq!(Config::default().max_object_size(9).max_object_size, Some(9));
-    /// ```
-    #[must_use]
-    pub fn max_object_size(self, bytes: impl Into<Option<u64>>) -> Self {
-        Self { max_object_size: bytes.into(), ..self }
-    }
-
-    /// Sets [`timeouts`](Self::timeouts).
-    ///
-    /// ```
-    /// use dataserver_core::{Config, Timeouts};
-    ///
-    /// let timeouts = Timeouts::default().start(None);
-    /// assert_eq!(Config::default().timeouts(timeouts).timeouts, timeouts);
-    /// ```
-    #[must_use]
-    pub fn timeouts(self, timeouts: Timeouts) -> Self {
-        Self { timeouts, ..self }
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            chunk: Transfer::DEFAULT_CHUNK,
-            max_object_size: None,
-            timeouts: Timeouts::default(),
-        }
-    }
-}
-
-/// What a driver should do next, from [`Connection::step`].
-///
-/// The enum is exhaustive on purpose: a new step must stop drivers from compiling.
-///
-/// ```
-/// use dataserver_core::{Config, Connection, Instant, Step};
-///
-/// let connection = Connection::server(Config::default(), Instant::default());
-/// assert_eq!(connection.step(), Step::Read { max: 25 });
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// Read from the transport, and pass the bytes to [`handle_read`](Connection::handle_read). A driver
-    /// that reads at most `max` bytes never takes bytes of the object.
-    Read {
-        /// How many bytes of the start packet are missing.
-        max: usize,
-    },
-    /// Server: [`accept`](Connection::accept) this start packet, or [`refuse`](Connection::refuse) it.
-    Decide(StartPacket),
-    /// Write `bytes` to the transport, then [`handle_moved`](Connection::handle_moved). The same vectored
-    /// write may carry the beginning of the object behind them, and the same report counts it.
-    Write {
-        /// What is left of the start packet.
-        bytes: &'a [u8],
-        /// How many bytes of the object may follow in the same write; 0 for a get.
-        payload: usize,
-    },
-    /// Move bytes from the transport to the application, then
-    /// [`handle_moved`](Connection::handle_moved). At the end of the stream:
-    /// [`handle_end_of_stream`](Connection::handle_end_of_stream).
-    Receive {
-        /// The most bytes to move: at least 1, at most the chunk.
-        max: usize,
-    },
-    /// Move bytes from the application to the transport, then
-    /// [`handle_moved`](Connection::handle_moved). If the application has no more, the object ends here:
-    /// [`offer(0, true)`](Connection::offer).
-    ///
-    /// Bytes that the peer sends during this step stay in the transport. A later step reads them.
-    Send {
-        /// The most bytes to move: at least 1, at most the chunk.
-        max: usize,
-    },
-    /// Sender: ask the application how much of the object is left, then
-    /// [`offer`](Connection::offer) it.
-    ///
-    /// This step follows the last byte of a declared size. Only the application knows whether its
-    /// object ends there too. If it has more, the declaration was wrong, and the connection fails
-    /// instead of passing a part off as the whole.
-    Offer {
-        /// The most bytes that need to be offered: the chunk.
-        max: usize,
-    },
-    /// Sender: look, without waiting, whether the peer has ended the stream already. If it has, it
-    /// closed before it could commit: [`handle_end_of_stream`](Connection::handle_end_of_stream). If not,
-    /// or if the transport cannot tell: [`handle_still_open`](Connection::handle_still_open).
-    ///
-    /// A driver may peek or read. Bytes that it has read are an error of the peer: report them to
-    /// [`handle_moved`](Connection::handle_moved).
-    Peek,
-    /// Receiver: the object is complete. Make it durable, then [`committed`](Connection::committed).
-    Commit,
-    /// Shut down the write half, then [`handle_shutdown`](Connection::handle_shutdown). This ends the
-    /// object of a sender, and is the receipt of a receiver.
-    Shutdown,
-    /// Read until the end of the stream, which is due:
-    /// [`handle_end_of_stream`](Connection::handle_end_of_stream). If bytes come instead, drop them, and
-    /// report how many to [`handle_moved`](Connection::handle_moved).
-    AwaitEnd,
-    /// The end. `Ok` has the size of the object: close gracefully. `Err`: close abortively.
-    Done(Result<u64, Cause>),
-}
-
-impl Step<'_> {
-    /// The name of the step, without its fields.
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Read { .. } => "Read",
-            Self::Decide(_) => "Decide",
-            Self::Write { .. } => "Write",
-            Self::Receive { .. } => "Receive",
-            Self::Send { .. } => "Send",
-            Self::Offer { .. } => "Offer",
-            Self::Peek => "Peek",
-            Self::Commit => "Commit",
-            Self::Shutdown => "Shutdown",
-            Self::AwaitEnd => "AwaitEnd",
-            Self::Done(_) => "Done",
-        }
-    }
-}
-
-/// One connection: the start packet, then one object in one direction, then the receipt.
+/// One object on one stream: the start packet, the object in one direction, then the receipt.
 ///
 /// Ask [`step`](Self::step) what to do, do it, report what happened, and ask again. The
 /// [crate page](crate) has the whole loop. Reports on the transport and on time are named `handle_*`;
 /// the others are what the application decided or did. The methods by purpose:
 ///
-/// - begin: [`server`](Self::server), [`client`](Self::client);
-/// - ask: [`step`](Self::step), [`deadline`](Self::deadline), [`packet`](Self::packet),
-///   [`side`](Self::side), [`moved`](Self::moved);
+/// - begin: [`server`](Self::server), [`client`](Self::client), [`next_server`](Self::next_server),
+///   [`next_client`](Self::next_client);
+/// - ask: [`step`](Self::step), [`deadline`](Self::deadline), [`outcome`](Self::outcome),
+///   [`packet`](Self::packet), [`side`](Self::side), [`moved`](Self::moved);
 /// - report on the transport: [`handle_read`](Self::handle_read), [`handle_moved`](Self::handle_moved),
 ///   [`handle_blocked`](Self::handle_blocked), [`handle_end_of_stream`](Self::handle_end_of_stream),
 ///   [`handle_still_open`](Self::handle_still_open), [`handle_shutdown`](Self::handle_shutdown),
 ///   [`handle_reset`](Self::handle_reset);
 /// - report on the application: [`declare`](Self::declare), [`accept`](Self::accept),
-///   [`refuse`](Self::refuse), [`offer`](Self::offer), [`committed`](Self::committed), [`abort`](Self::abort);
+///   [`refuse`](Self::refuse), [`offer`](Self::offer), [`committed`](Self::committed),
+///   [`abort`](Self::abort), [`abort_with_code`](Self::abort_with_code);
 /// - report on time: [`handle_timeout`](Self::handle_timeout).
 ///
 /// A report that the step did not ask for fails the connection with [`LocalError::Misuse`]. After
 /// [`Step::Done`] nothing changes: the first error stays.
 ///
 /// ```
+/// use dataserver_core::{Config, Connection, Frame, Instant, Key, StartPacket, Step};
+///
+/// // A client sends three bytes in the framed format, and gets its receipt.
+/// let packet = StartPacket::put(Key::from_name("start")).framed();
+/// let mut client = Connection::client(Config::default(), packet, Instant::default());
+///
+/// assert_eq!(client.step(), Step::Offer { max: 4 << 20 });
+/// client.offer(3, true); // the application has three bytes, which are all
+/// let Step::Write { bytes, payload: 3 } = client.step() else { panic!() };
+/// assert_eq!(bytes.len(), 25 + 12); // the start packet and a header
+/// client.handle_moved(25 + 12 + 3);
+/// assert_eq!(client.step(), Step::Read { max: 12 });
+/// client.handle_read(&Frame::Receipt { size: 3 }.to_bytes());
+/// assert_eq!(client.step(), Step::Done(Ok(3)));
+/// ```
+///
+/// The same in the bare format, which is the default, with a declared size:
+///
+/// ```
 /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
 ///
-/// // A client sends three bytes and gets its receipt.
 /// let packet = StartPacket::put(Key::from_name("start")).with_size(3)?;
 /// let mut client = Connection::client(Config::default(), packet, Instant::default());
 ///
@@ -219,13 +76,25 @@ impl Step<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     state: State,
-    packet: Option<StartPacket>,
+    /// Why the connection has failed. An ABORT may still be on its way to the peer, or from it.
+    failure: Option<Cause>,
+    /// The start packet, as far as it has come. A client has the whole one.
+    packet: StartPacketParser,
+    /// What a step writes, or wrote last.
+    output: Output,
     transfer: Transfer,
+    /// How many bytes of the body of the current frame are left, and whether the object ends with it.
+    body_left: u64,
+    body_is_last: bool,
+    /// A server's side of an object that is not the first on its stream.
+    is_later: bool,
+    /// How many bytes were dropped after a failure.
+    dropped: u32,
+    /// How many tries are left at `retry`. The wait ends with the last one.
+    tries: u8,
     /// When to try the transport again, while the driver waits for the peer.
     retry: Option<Instant>,
-    /// How many tries are left then. The wait ends with the last one.
-    tries: u8,
-    total_deadline: Instant,
+    total: Total,
     idle: Duration,
     receipt: Duration,
 }
@@ -233,16 +102,49 @@ pub struct Connection {
 /// Until the start packet has passed, server and client differ; after it, sender and receiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    ReadPacket(StartPacketParser),
-    Decide(StartPacket),
-    WritePacket { packet: StartPacket, written: u8 },
+    ReadPacket {
+        start: Duration,
+    },
+    Decide,
+    /// What is unwritten of the output. Then the next state.
+    Write(Next),
+    /// Bare: the object, without any frame.
     Object,
-    Offer,
+    /// Bare: the sender has sent the declared size.
+    OfferEnd,
     Peek,
-    Commit,
     Shutdown,
-    AwaitReceipt,
-    Done(Result<(), Cause>),
+    /// Bare: the sender awaits its receipt. Framed: a receiver drops what comes after its ABORT.
+    AwaitEnd,
+    /// Framed: a sender may write a header, behind what is unwritten of the start packet.
+    Offer,
+    ReadFrame(FrameParser),
+    /// Framed: the body of a frame.
+    Body,
+    Commit,
+    Done,
+}
+
+/// What follows when the output has been written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Bare: the object.
+    Object,
+    /// The next frame of a sender.
+    Offer,
+    /// The body of the frame.
+    Body,
+    ReadFrame,
+    AwaitEnd,
+    Done,
+}
+
+/// The total timer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Total {
+    /// It begins when the first byte of the start packet has been read.
+    NotBegun(Duration),
+    Ends(Instant),
 }
 
 /// To begin.
@@ -256,9 +158,10 @@ impl Connection {
     /// assert_eq!(connection.step(), Step::Read { max: 25 });
     /// ```
     pub fn server(config: Config, now: Instant) -> Self {
-        let mut server = Self::new(State::ReadPacket(StartPacketParser::new()), config, now);
+        let start = or_forever(config.timeouts.start);
+        let mut server = Self::new(State::ReadPacket { start }, config, now);
         // Bytes do not put this one off.
-        server.retry = Some(now.saturating_add(or_forever(config.timeouts.start)));
+        server.retry = Some(now.saturating_add(start));
         server.tries = 1;
         server
     }
@@ -276,11 +179,101 @@ impl Connection {
     /// assert_eq!(connection.step(), Step::Write { bytes: packet.as_bytes(), payload: 0 });
     /// ```
     pub fn client(config: Config, packet: StartPacket, now: Instant) -> Self {
-        let mut client = Self::new(State::WritePacket { packet, written: 0 }, config, now);
-        client.packet = Some(packet);
+        let state = match (packet.is_framed(), packet.direction()) {
+            (false, _) => State::Write(Next::Object),
+            (true, Direction::Put) => State::Offer,
+            (true, Direction::Get) => State::Write(Next::ReadFrame),
+        };
+        let mut client = Self::new(state, config, now);
+        client.packet = packet.into();
+        client.output = Output::start_packet(&packet);
         let limit = config.max_object_size.unwrap_or(u64::MAX);
         client.take_side(packet.size(), packet.direction() == Direction::Put, limit);
         client
+    }
+
+    /// A server's side of the next object on the stream of `self`, which has succeeded, at `now`.
+    ///
+    /// It waits for the next start packet until the keep-alive timeout, and then ends the session. A
+    /// session that ends is [`Step::Done`] with `Ok(0)` and has no [`packet`](Self::packet): close the
+    /// stream gracefully. To end it earlier, call [`abort`](Self::abort) before a byte of the next start
+    /// packet has been read.
+    ///
+    /// Only the framed format has a next object. If `self` is not such a connection, or has not
+    /// succeeded, the new one has failed with [`LocalError::Misuse`].
+    ///
+    /// ```
+    /// use dataserver_core::{Config, Connection, Frame, Instant, Key, StartPacket, Step};
+    ///
+    /// let (config, now) = (Config::default(), Instant::default());
+    /// let mut first = Connection::server(config, now);
+    /// first.handle_read(StartPacket::get(Key::from_name("empty")).framed().as_bytes());
+    /// first.accept(None);
+    /// first.offer(0, true);
+    /// first.handle_moved(12);
+    /// first.handle_read(&Frame::Receipt { size: 0 }.to_bytes());
+    /// assert_eq!(first.step(), Step::Done(Ok(0)));
+    ///
+    /// let mut next = Connection::next_server(&first, config, now);
+    /// assert_eq!(next.step(), Step::Read { max: 25 });
+    /// next.handle_end_of_stream(); // the client is done
+    /// assert_eq!((next.step(), next.packet()), (Step::Done(Ok(0)), None));
+    /// ```
+    #[must_use]
+    pub fn next_server(&self, config: Config, now: Instant) -> Self {
+        if !self.may_continue() {
+            return self.misused("next_server", config, now);
+        }
+        let start = or_forever(config.timeouts.start);
+        let mut server = Self::new(State::ReadPacket { start }, config, now);
+        server.is_later = true;
+        server.total = Total::NotBegun(or_forever(config.timeouts.total));
+        server.retry = Some(now.saturating_add(or_forever(config.timeouts.keep_alive)));
+        server.tries = 1;
+        server
+    }
+
+    /// A client's side of the next object on the stream of `self`, which has succeeded, at `now`.
+    ///
+    /// Before that, the driver checks that nothing has arrived on the idle stream, not even its end. If
+    /// something has, the server has ended the session, and the object needs a new connection. If the
+    /// server ends it at the same moment, the object fails with [`AbortReason::Closing`], or with the end
+    /// of the stream.
+    ///
+    /// Only the framed format has a next object. If `self` or the packet has another format, or `self`
+    /// has not succeeded, the new connection has failed with [`LocalError::Misuse`].
+    ///
+    /// ```
+    /// use dataserver_core::{Config, Connection, Frame, Instant, Key, StartPacket, Step};
+    ///
+    /// let (config, now) = (Config::default(), Instant::default());
+    /// let packet = StartPacket::put(Key::from_name("start")).framed();
+    /// let mut first = Connection::client(config, packet, now);
+    /// first.offer(0, true);
+    /// first.handle_moved(25 + 12);
+    /// first.handle_read(&Frame::Receipt { size: 0 }.to_bytes());
+    ///
+    /// let next = first.next_client(config, packet, now);
+    /// assert_eq!(next, Connection::client(config, packet, now)); // nothing else survives
+    /// ```
+    #[must_use]
+    pub fn next_client(&self, config: Config, packet: StartPacket, now: Instant) -> Self {
+        match self.may_continue() && packet.is_framed() {
+            true => Self::client(config, packet, now),
+            false => self.misused("next_client", config, now),
+        }
+    }
+
+    /// Whether the stream can carry another object.
+    fn may_continue(&self) -> bool {
+        self.is_framed() && self.state == State::Done && self.failure.is_none()
+    }
+
+    /// A connection that has failed, because `verb` was called on this one.
+    fn misused(&self, verb: &'static str, config: Config, now: Instant) -> Self {
+        let mut failed = Self::new(State::Done, config, now);
+        failed.failure = Some(LocalError::Misuse { verb, step: self.step().name() }.into());
+        failed
     }
 
     fn new(state: State, config: Config, now: Instant) -> Self {
@@ -288,12 +281,18 @@ impl Connection {
         let limit = max_object_size.unwrap_or(u64::MAX);
         Self {
             state,
-            packet: None,
+            failure: None,
+            packet: StartPacketParser::new(),
+            output: Output::NONE,
             // Until the start packet is known.
             transfer: Transfer::new(Side::Receiver, ObjectSize::UNKNOWN, limit, chunk),
-            retry: None,
+            body_left: 0,
+            body_is_last: false,
+            is_later: false,
+            dropped: 0,
             tries: 0,
-            total_deadline: now.saturating_add(or_forever(timeouts.total)),
+            retry: None,
+            total: Total::Ends(now.saturating_add(or_forever(timeouts.total))),
             idle: or_forever(timeouts.idle),
             receipt: or_forever(timeouts.receipt),
         }
@@ -308,7 +307,7 @@ impl Connection {
         }
         match Transfer::receiver(size, limit, chunk) {
             Ok(transfer) => self.transfer = transfer,
-            Err(refusal) => self.fail(refusal),
+            Err(refusal) => self.give_up(refusal),
         }
     }
 }
@@ -323,26 +322,66 @@ impl Connection {
     /// let connection = Connection::server(Config::default(), Instant::default());
     /// assert_eq!(connection.step(), connection.step());
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn step(&self) -> Step<'_> {
         match &self.state {
-            State::ReadPacket(parser) => Step::Read { max: parser.missing() },
-            State::Decide(packet) => Step::Decide(*packet),
-            State::WritePacket { packet, written } => Step::Write {
-                bytes: packet.as_bytes().get(usize::from(*written)..).unwrap_or_default(),
-                payload: if self.sends() { self.transfer.max() } else { 0 },
-            },
             State::Object => match (self.transfer.side(), self.transfer.max()) {
                 (Side::Sender, max) => Step::Send { max },
                 (Side::Receiver, 0) => Step::AwaitEnd,
                 (Side::Receiver, max) => Step::Receive { max },
             },
             State::Offer => Step::Offer { max: self.transfer.chunk_len() },
-            State::Peek => Step::Peek,
-            State::Commit => Step::Commit,
-            State::Shutdown => Step::Shutdown,
-            State::AwaitReceipt => Step::AwaitEnd,
-            State::Done(result) => Step::Done(result.map(|()| self.moved())),
+            State::Write(next) => {
+                Step::Write { bytes: self.output.unwritten(), payload: self.payload(*next) }
+            }
+            State::Body => match (self.transfer.side(), self.body_max()) {
+                (Side::Sender, max) => Step::Send { max },
+                (Side::Receiver, max) => Step::Receive { max },
+            },
+            _ => self.step_between_chunks(),
+        }
+    }
+
+    /// The steps that are not taken for each chunk. They are apart, so that the compiler inlines the others.
+    fn step_between_chunks(&self) -> Step<'_> {
+        match (&self.state, self.packet()) {
+            (State::ReadFrame(parser), _) => Step::Read { max: parser.missing() },
+            (State::Decide, Some(packet)) => Step::Decide(packet),
+            (State::OfferEnd, _) => Step::Offer { max: self.transfer.chunk_len() },
+            (State::Peek, _) => Step::Peek,
+            (State::Commit, _) => Step::Commit,
+            (State::Shutdown, _) => Step::Shutdown,
+            (State::AwaitEnd, _) => Step::AwaitEnd,
+            (State::Done, _) => Step::Done(match self.failure {
+                Some(cause) => Err(cause),
+                None => Ok(self.moved()),
+            }),
+            _ => Step::Read { max: self.packet.missing() },
+        }
+    }
+
+    /// How the connection has ended, or will end: `Some` at [`Step::Done`], and as soon as it has failed.
+    ///
+    /// In the framed format a failure takes more steps, in which this side tells the peer its reason, or
+    /// reads that of the peer. The driver follows them to [`Step::Done`]. An application learns the failure
+    /// now, and a server releases its lease now: before the peer knows. The first error stays, except that
+    /// the reason of the peer replaces [`PeerError::Reset`] and [`PeerError::ClosedEarly`].
+    ///
+    /// ```
+    /// use dataserver_core::{Cause, Config, Connection, Instant, Key, Refusal, StartPacket, Step};
+    ///
+    /// let mut server = Connection::server(Config::default(), Instant::default());
+    /// server.handle_read(StartPacket::put(Key::from_name("start")).framed().as_bytes());
+    /// assert_eq!(server.outcome(), None);
+    /// server.refuse(Refusal::InUse);
+    /// assert_eq!(server.outcome(), Some(Err(Cause::Refused(Refusal::InUse))));
+    /// assert!(matches!(server.step(), Step::Write { .. })); // an ABORT
+    /// ```
+    pub fn outcome(&self) -> Option<Result<u64, Cause>> {
+        match (self.failure, &self.state) {
+            (Some(cause), _) => Some(Err(cause)),
+            (None, State::Done) => Some(Ok(self.moved())),
+            (None, _) => None,
         }
     }
 
@@ -367,9 +406,14 @@ impl Connection {
             (None, Some((_, timeout))) => self.first_retry(now, timeout),
             (None, None) => FOREVER,
         };
+        let total = match self.total {
+            Total::NotBegun(_) if self.is_between_objects() => FOREVER,
+            Total::NotBegun(timeout) => now.saturating_add(timeout),
+            Total::Ends(deadline) => deadline,
+        };
         match self.state {
-            State::Done(_) => None,
-            _ => Some(retry.min(self.total_deadline)).filter(|deadline| *deadline < FOREVER),
+            State::Done => None,
+            _ => Some(retry.min(total)).filter(|deadline| *deadline < FOREVER),
         }
     }
 
@@ -382,7 +426,7 @@ impl Connection {
     /// assert_eq!(connection.packet(), None);
     /// ```
     pub fn packet(&self) -> Option<StartPacket> {
-        self.packet
+        self.packet.packet()?.ok()
     }
 
     /// How many bytes of the object have moved.
@@ -409,23 +453,66 @@ impl Connection {
     /// assert_eq!(server.side(), None);
     /// ```
     pub fn side(&self) -> Option<Side> {
-        self.packet.map(|_| self.transfer.side())
+        self.packet().map(|_| self.transfer.side())
     }
 
     fn sends(&self) -> bool {
         self.transfer.side() == Side::Sender
     }
 
+    fn is_framed(&self) -> bool {
+        self.packet().is_some_and(|packet| packet.is_framed())
+    }
+
+    /// Whether a server waits for a later object on its stream, or tells the peer that it does not.
+    fn is_between_objects(&self) -> bool {
+        let is_unread = self.packet.missing() == StartPacket::LEN;
+        self.is_later && is_unread && self.failure.is_none() && self.state != State::Done
+    }
+
+    /// The most bytes that the next step may move of the body of a frame, whose length was checked.
+    fn body_max(&self) -> usize {
+        let chunk = self.transfer.chunk_len();
+        if self.body_left < chunk as u64 { self.body_left as usize } else { chunk }
+    }
+
+    /// How many bytes of the object may share a write.
+    fn payload(&self, next: Next) -> usize {
+        match next {
+            Next::Object if self.sends() => self.transfer.max(),
+            Next::Body => self.body_max(),
+            _ => 0,
+        }
+    }
+
     /// The timer that runs in this state, if the driver waits for the peer in it.
     fn wait_for_peer(&self) -> Option<(Timer, Duration)> {
         match self.state {
-            State::ReadPacket(_) => Some((Timer::Start, Duration::MAX)), // from the beginning
-            State::WritePacket { .. } | State::Object | State::Shutdown => {
-                Some((Timer::Idle, self.idle))
+            State::Decide
+            | State::OfferEnd
+            | State::Offer
+            | State::Peek
+            | State::Commit
+            | State::Done => None,
+            _ if self.failure.is_some() => Some((Timer::Idle, self.idle)),
+            State::ReadPacket { start } => Some((Timer::Start, start)),
+            State::AwaitEnd => Some((Timer::Receipt, self.receipt)),
+            State::ReadFrame(_) if self.awaits_application() => {
+                Some((Timer::Receipt, self.receipt))
             }
-            State::AwaitReceipt => Some((Timer::Receipt, self.receipt)),
-            State::Decide(_) | State::Offer | State::Peek | State::Commit | State::Done(_) => None,
+            State::Write(_)
+            | State::Object
+            | State::Shutdown
+            | State::ReadFrame(_)
+            | State::Body => Some((Timer::Idle, self.idle)),
         }
+    }
+
+    /// Whether the frame that is due is one that the peer's application must do something for: the
+    /// receipt, or the first of a get.
+    fn awaits_application(&self) -> bool {
+        let is_get = self.packet().is_some_and(|packet| packet.direction() == Direction::Get);
+        self.sends() || (is_get && self.moved() == 0)
     }
 
     /// When a wait that begins `now` has its first retry: see [`WRITER_TRIES`].
@@ -433,13 +520,14 @@ impl Connection {
         now.saturating_add(if self.is_writing() { eighth(timeout) } else { timeout })
     }
 
-    /// Whether the driver waits for room to write.
+    /// Whether the driver waits for room to write. After a failure it has one timeout, whatever it does.
     fn is_writing(&self) -> bool {
-        match self.state {
-            State::WritePacket { .. } | State::Shutdown => true,
-            State::Object => self.sends(),
+        let writes = match self.state {
+            State::Write(_) | State::Shutdown => true,
+            State::Object | State::Body => self.sends(),
             _ => false,
-        }
+        };
+        writes && self.failure.is_none()
     }
 }
 
@@ -464,26 +552,33 @@ impl Connection {
         if bytes.is_empty() {
             return 0;
         }
-        let State::ReadPacket(parser) = &mut self.state else {
-            self.misuse("handle_read");
-            return 0;
-        };
-        let taken = parser.feed(bytes);
-        match parser.packet() {
-            None => {}
-            Some(Ok(packet)) => {
-                let side = match packet.direction() {
-                    Direction::Put => Side::Receiver,
-                    Direction::Get => Side::Sender,
-                };
-                let (limit, chunk) = (self.transfer.bound(), self.transfer.chunk());
-                self.transfer = Transfer::new(side, ObjectSize::UNKNOWN, limit, chunk);
-                self.packet = Some(packet);
-                self.enter(State::Decide(packet));
+        match &mut self.state {
+            State::ReadPacket { .. } => {
+                if self.is_between_objects() {
+                    self.retry = None; // the start timer begins, in place of the keep-alive timer
+                }
+                let taken = self.packet.feed(bytes);
+                if let Some(packet) = self.packet.packet() {
+                    self.packet_has_come(packet);
+                }
+                taken
             }
-            Some(Err(malformed)) => self.fail(PeerError::Malformed(malformed)),
+            State::ReadFrame(parser) => {
+                let taken = parser.feed(bytes);
+                match parser.frame() {
+                    Some(frame) => self.frame_has_come(frame),
+                    None if self.failure.is_none() && !self.awaits_application() => {
+                        self.retry = None;
+                    }
+                    None => {}
+                }
+                taken
+            }
+            _ => {
+                self.misuse("handle_read");
+                0
+            }
         }
-        taken
     }
 
     /// `n` bytes have moved, as the step asked: written ([`Step::Write`]), received or sent.
@@ -503,22 +598,20 @@ impl Connection {
             return;
         }
         match self.state {
-            State::WritePacket { packet, written } => {
-                let left = StartPacket::LEN.saturating_sub(usize::from(written));
-                let payload = if self.sends() { self.transfer.max() } else { 0 };
-                let max = left.saturating_add(payload);
-                if n < left {
-                    let written = written.saturating_add(n as u8); // below 25
-                    self.enter(State::WritePacket { packet, written });
-                } else if n <= max {
-                    self.begin_object();
-                    self.count(n.saturating_sub(left));
-                } else {
-                    self.fail(LocalError::Overrun { reported: n, max });
+            State::Write(next) => match self.output.left() {
+                left if n < left => {
+                    self.output.advance(n);
+                    self.progress();
                 }
-            }
+                left => self.has_written(next, left, n.saturating_sub(left)),
+            },
             State::Object => self.count(n),
-            State::Peek | State::AwaitReceipt => self.fail(PeerError::NotSilent),
+            State::Body => match self.body_max() {
+                max if n > max => self.fail(LocalError::Overrun { reported: n, max }),
+                _ => self.count_body(n),
+            },
+            State::AwaitEnd if self.failure.is_some() => self.drop_bytes(n),
+            State::Peek | State::AwaitEnd => self.fail(PeerError::NotSilent),
             _ => self.misuse("handle_moved"),
         }
     }
@@ -565,7 +658,7 @@ impl Connection {
                 self.retry = Some(self.first_retry(now, timeout));
             }
             Some(retry) if now < retry || retry == FOREVER => {}
-            Some(_) if self.tries <= 1 => self.fail(timer),
+            Some(_) if self.tries <= 1 => self.time_out(timer),
             Some(retry) => {
                 self.tries = self.tries.saturating_sub(1);
                 self.retry = Some(retry.saturating_add(eighth(timeout)));
@@ -589,20 +682,36 @@ impl Connection {
     /// assert_eq!(server.step(), Step::Done(Err(error)));
     /// ```
     pub fn handle_end_of_stream(&mut self) {
-        match self.state {
-            State::ReadPacket(parser) => {
-                let received = StartPacket::LEN.saturating_sub(parser.missing());
+        let moved = self.moved();
+        match &self.state {
+            _ if self.failure.is_some() => self.enter(State::Done), // nothing more can be learned
+            State::ReadPacket { .. } if self.is_between_objects() => self.enter(State::Done),
+            State::ReadPacket { .. } => {
+                let received = StartPacket::LEN.saturating_sub(self.packet.missing());
                 self.fail(PeerError::TruncatedStartPacket { received });
             }
             State::Object if !self.sends() => match self.transfer.finish() {
                 Ok(_) => self.enter(State::Commit),
                 Err(error) => self.fail(error),
             },
-            State::AwaitReceipt => self.enter(State::Done(Ok(()))),
-            State::WritePacket { .. } | State::Object | State::Offer | State::Peek => {
-                self.closed_early();
+            State::AwaitEnd => self.enter(State::Done),
+            State::ReadFrame(_) if self.sends() => self.fail(PeerError::NoReceipt { sent: moved }),
+            State::ReadFrame(_) | State::Body if !self.sends() => {
+                self.fail(
+                    self.transfer
+                        .finish()
+                        .err()
+                        .unwrap_or_else(|| PeerError::Unfinished { received: moved }.into()),
+                );
             }
-            State::Shutdown if self.sends() => self.closed_early(),
+            State::Write(Next::Done) => self.misuse("handle_end_of_stream"),
+            State::Write(_)
+            | State::Object
+            | State::Body
+            | State::OfferEnd
+            | State::Offer
+            | State::Peek => self.lose(PeerError::ClosedEarly { moved }),
+            State::Shutdown if self.sends() => self.lose(PeerError::ClosedEarly { moved }),
             _ => self.misuse("handle_end_of_stream"),
         }
     }
@@ -643,8 +752,8 @@ impl Connection {
     /// ```
     pub fn handle_shutdown(&mut self) {
         match self.state {
-            State::Shutdown if self.sends() => self.enter(State::AwaitReceipt),
-            State::Shutdown => self.enter(State::Done(Ok(()))),
+            State::Shutdown if self.sends() => self.enter(State::AwaitEnd),
+            State::Shutdown => self.enter(State::Done),
             _ => self.misuse("handle_shutdown"),
         }
     }
@@ -659,7 +768,80 @@ impl Connection {
     /// assert_eq!(server.step(), Step::Done(Err(Cause::Peer(PeerError::Reset { moved: 0 }))));
     /// ```
     pub fn handle_reset(&mut self) {
-        self.fail(PeerError::Reset { moved: self.moved() });
+        self.lose(PeerError::Reset { moved: self.moved() });
+    }
+
+    fn packet_has_come(&mut self, packet: Result<StartPacket, Malformed>) {
+        let is_framed = self.packet.is_framed();
+        match packet {
+            Ok(_) if self.is_later && !is_framed => {
+                self.write_abort(PeerError::BareInSession.into());
+            }
+            Ok(packet) => {
+                let side = match packet.direction() {
+                    Direction::Put => Side::Receiver,
+                    Direction::Get => Side::Sender,
+                };
+                let (limit, chunk) = (self.transfer.bound(), self.transfer.chunk());
+                self.transfer = Transfer::new(side, ObjectSize::UNKNOWN, limit, chunk);
+                self.enter(State::Decide);
+            }
+            // A client that asks for frames can read one.
+            Err(malformed) if is_framed => {
+                self.write_abort(PeerError::Malformed(malformed).into());
+            }
+            Err(malformed) => self.fail(PeerError::Malformed(malformed)),
+        }
+    }
+
+    fn frame_has_come(&mut self, frame: Result<Frame, MalformedFrame>) {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(malformed) => return self.give_up(PeerError::MalformedFrame(malformed)),
+        };
+        match (frame, self.failure) {
+            (Frame::Abort(reason), failure) => {
+                let reason = PeerError::Aborted(reason).into();
+                let knows_why = failure.is_some_and(|failure| !failure.is_loss());
+                self.failure = if knows_why { failure } else { Some(reason) };
+                self.enter(State::Done);
+            }
+            (_, Some(failure)) if failure.is_loss() => self.enter(State::Done),
+            (_, Some(_)) => {
+                self.enter(State::ReadFrame(FrameParser::new()));
+                self.drop_bytes(Frame::LEN);
+            }
+            (Frame::Data { len }, None) if !self.sends() => self.begin_body(len, false),
+            (Frame::Last { len }, None) if !self.sends() => self.begin_body(len, true),
+            (Frame::Receipt { size }, None) if self.sends() && size == self.moved() => {
+                self.enter(State::Done);
+            }
+            (Frame::Receipt { size }, None) if self.sends() => {
+                self.fail(PeerError::WrongReceipt { size, sent: self.moved() });
+            }
+            (frame, None) => self.give_up(PeerError::UnexpectedFrame(frame)),
+        }
+    }
+
+    /// What was left of the output is written, and `n` bytes of the object behind it.
+    fn has_written(&mut self, next: Next, left: usize, n: usize) {
+        let max = self.payload(next);
+        if n > max {
+            let (reported, max) = (left.saturating_add(n), left.saturating_add(max));
+            return self.fail(LocalError::Overrun { reported, max });
+        }
+        self.output.advance(left);
+        match next {
+            Next::Object => {
+                self.begin_object();
+                self.count(n);
+            }
+            Next::Body => self.count_body(n),
+            Next::Offer => self.enter(State::Offer),
+            Next::ReadFrame => self.enter(State::ReadFrame(FrameParser::new())),
+            Next::AwaitEnd => self.enter(State::AwaitEnd),
+            Next::Done => self.enter(State::Done),
+        }
     }
 
     fn begin_object(&mut self) {
@@ -670,14 +852,39 @@ impl Connection {
     /// Counts bytes of the object. A sender that has sent the declared size asks for the end.
     fn count(&mut self, n: usize) {
         match self.transfer.advance(n) {
-            Ok(()) if self.sends() && self.transfer.is_full() => self.enter(State::Offer),
+            Ok(()) if self.sends() && self.transfer.is_full() => self.enter(State::OfferEnd),
             Ok(()) => self.retry = None,
             Err(error) => self.fail(error),
         }
     }
 
-    fn closed_early(&mut self) {
-        self.fail(PeerError::ClosedEarly { moved: self.moved() });
+    /// A receiver has read the header of a body.
+    fn begin_body(&mut self, len: u64, is_last: bool) {
+        if let Err(error) = self.transfer.check_body(len, is_last) {
+            return self.give_up(error);
+        }
+        (self.body_left, self.body_is_last) = (len, is_last);
+        self.count_body(0);
+    }
+
+    /// Counts bytes of the body of a frame, and goes on with the object.
+    fn count_body(&mut self, n: usize) {
+        self.transfer.count(n);
+        self.body_left = self.body_left.wrapping_sub(n as u64); // which was checked
+        self.enter(match (self.body_left, self.transfer.side(), self.body_is_last) {
+            (1.., ..) => State::Body,
+            (0, Side::Sender, false) => State::Offer,
+            (0, Side::Receiver, true) => State::Commit,
+            (0, ..) => State::ReadFrame(FrameParser::new()),
+        });
+    }
+
+    /// After a failure: these bytes of the peer are of no use.
+    fn drop_bytes(&mut self, n: usize) {
+        self.dropped = self.dropped.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        if self.dropped >= MAX_DROPPED {
+            self.enter(State::Done);
+        }
     }
 }
 
@@ -697,13 +904,16 @@ impl Connection {
     /// assert_eq!(server.step(), Step::Receive { max: 4 << 20 });
     /// ```
     pub fn accept(&mut self, limit: Option<u64>) {
-        let State::Decide(packet) = self.state else {
+        let (State::Decide, Some(packet)) = (&self.state, self.packet()) else {
             return self.misuse("accept");
         };
         let limit = limit.unwrap_or(u64::MAX).min(self.transfer.bound());
         self.take_side(packet.size(), self.sends(), limit);
-        if let State::Decide(_) = self.state {
-            self.begin_object();
+        match self.state {
+            State::Decide if !packet.is_framed() => self.begin_object(),
+            State::Decide if self.sends() => self.enter(State::Offer),
+            State::Decide => self.enter(State::ReadFrame(FrameParser::new())),
+            _ => {} // it was too large
         }
     }
 
@@ -719,18 +929,20 @@ impl Connection {
     /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
     /// ```
     pub fn declare(&mut self, size: ObjectSize) {
-        match self.state {
-            State::WritePacket { packet, written: 0 } if self.sends() => {
-                let packet = packet.with_object_size(size);
-                self.packet = Some(packet);
-                self.take_side(size, true, u64::MAX);
-                self.enter(State::WritePacket { packet, written: 0 });
-            }
-            _ => self.misuse("declare"),
-        }
+        let is_due = matches!(self.state, State::Write(_) | State::Offer);
+        let is_unsent = is_due && self.output.is_unwritten_start_packet();
+        let Some(packet) = self.packet().filter(|_| is_unsent && self.sends()) else {
+            return self.misuse("declare");
+        };
+        let packet = packet.with_object_size(size);
+        self.packet = packet.into();
+        self.output = Output::start_packet(&packet);
+        self.take_side(size, true, u64::MAX);
+        self.progress();
     }
 
-    /// Refuses the start packet. The peer sees a reset, without the reason.
+    /// Refuses the start packet. In the framed format the peer is told with an ABORT, in the bare format it
+    /// sees a reset, without the reason.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Cause, Instant, Refusal, Step};
@@ -742,7 +954,7 @@ impl Connection {
     /// ```
     pub fn refuse(&mut self, reason: Refusal) {
         match self.state {
-            State::Decide(_) => self.fail(reason),
+            State::Decide => self.give_up(reason),
             _ => self.misuse("refuse"),
         }
     }
@@ -750,8 +962,14 @@ impl Connection {
     /// Sender: the application has `n` more bytes of the object, and the object ends with them if
     /// `last`. Only this ends an object, whether its size is declared or not.
     ///
-    /// In [`Step::Send`] only the end is offered, as `(0, true)`. In [`Step::Offer`] the declared size has
-    /// been sent, so a further byte fails the connection. `(0, false)` changes nothing.
+    /// In the framed format the offer becomes a frame, and the bytes of its body follow in
+    /// [`Step::Write`] and [`Step::Send`]. Of more than the chunk, only the chunk is taken, and the rest is
+    /// offered next. `(0, false)` sends a start packet that has not left yet, and nothing else. An offer
+    /// that does not agree with the declared size fails the connection.
+    ///
+    /// In the bare format an offer is due in [`Step::Send`] only as `(0, true)`, which ends the object. In
+    /// [`Step::Offer`] the declared size has been sent, so a further byte fails the connection.
+    /// `(0, false)` changes nothing.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Cause, Instant, Key, LocalError, StartPacket, Step};
@@ -765,20 +983,49 @@ impl Connection {
     /// # Ok::<(), dataserver_core::SizeOutOfRange>(())
     /// ```
     pub fn offer(&mut self, n: usize, last: bool) {
+        if self.state == State::Offer {
+            return self.offer_body(n, last);
+        }
         match self.state {
-            State::Offer if n > 0 => {
+            State::OfferEnd if n > 0 => {
                 self.fail(LocalError::LongerThanDeclared { declared: self.transfer.bound() });
             }
-            State::Offer => {}
+            State::OfferEnd if last => self.end_object(),
+            State::Object if self.sends() && n == 0 && last => self.end_object(),
+            State::OfferEnd => {}
             State::Object if self.sends() => {}
-            _ => return self.misuse("offer"),
+            _ => self.misuse("offer"),
         }
-        if n == 0 && last {
-            match self.transfer.finish() {
-                Ok(_) => self.enter(State::Peek),
-                Err(error) => self.fail(error),
+    }
+
+    /// Bare: the object ends here.
+    fn end_object(&mut self) {
+        match self.transfer.finish() {
+            Ok(_) => self.enter(State::Peek),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Framed: the header of the next frame, behind the start packet if that has not left yet.
+    fn offer_body(&mut self, n: usize, last: bool) {
+        if n == 0 && !last {
+            if self.output.left() > 0 {
+                self.enter(State::Write(Next::Offer));
             }
+            return;
         }
+        if let Err(error) = self.transfer.check_body(n as u64, last) {
+            return self.give_up(error);
+        }
+        let len = n.min(self.transfer.chunk_len());
+        self.body_left = len as u64;
+        self.body_is_last = last && len == n;
+        let header = match self.body_is_last {
+            true => Frame::Last { len: len as u64 },
+            false => Frame::Data { len: len as u64 },
+        };
+        self.output.add_frame(&header);
+        self.enter(State::Write(Next::Body));
     }
 
     /// Receiver: the application has committed the object. The receipt follows.
@@ -797,23 +1044,54 @@ impl Connection {
     /// ```
     pub fn committed(&mut self) {
         match self.state {
+            State::Commit if self.is_framed() => {
+                self.output.add_frame(&Frame::Receipt { size: self.moved() });
+                self.enter(State::Write(Next::Done));
+            }
             State::Commit => self.enter(State::Shutdown),
             _ => self.misuse("committed"),
         }
     }
 
-    /// Gives the connection up, for this reason. The peer sees a reset.
+    /// Gives the connection up, for this reason: [`abort_with_code`](Self::abort_with_code) with the code 0.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Cause, Instant, LocalError, Step};
     ///
     /// let mut server = Connection::server(Config::default(), Instant::default());
     /// server.abort("the disk is full");
-    /// let error = Cause::Local(LocalError::Aborted { reason: "the disk is full" });
+    /// let error = Cause::Local(LocalError::Aborted { reason: "the disk is full", code: 0 });
     /// assert_eq!(server.step(), Step::Done(Err(error)));
     /// ```
     pub fn abort(&mut self, reason: &'static str) {
-        self.fail(LocalError::Aborted { reason });
+        self.abort_with_code(reason, 0);
+    }
+
+    /// Gives the connection up, for this reason, with a code of the application's own.
+    ///
+    /// In the framed format the peer gets the code in an ABORT
+    /// ([`AbortReason::Failed`]), if one can be written now; the driver
+    /// follows the steps to [`Step::Done`]. Otherwise the peer sees a reset. Between two objects this ends the
+    /// session ([`next_server`](Self::next_server)), which is not a failure.
+    ///
+    /// A driver that has canceled a write does not know how much of it has left: it calls
+    /// [`handle_reset`](Self::handle_reset) instead.
+    ///
+    /// ```
+    /// use dataserver_core::{AbortReason, Config, Connection, Frame, Instant, Key, StartPacket, Step};
+    ///
+    /// let mut server = Connection::server(Config::default(), Instant::default());
+    /// server.handle_read(StartPacket::get(Key::from_name("report")).framed().as_bytes());
+    /// server.accept(None);
+    /// server.abort_with_code("the disk is damaged", 5);
+    /// let abort = Frame::Abort(AbortReason::Failed { code: 5 }).to_bytes();
+    /// assert_eq!(server.step(), Step::Write { bytes: &abort, payload: 0 });
+    /// ```
+    pub fn abort_with_code(&mut self, reason: &'static str, code: u64) {
+        match self.is_between_objects() {
+            true => self.end_session(),
+            false => self.give_up(LocalError::Aborted { reason, code }),
+        }
     }
 }
 
@@ -834,8 +1112,38 @@ impl Connection {
     /// assert_eq!(server.step(), Step::Done(Err(Cause::TimedOut(Timer::Total))));
     /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
-        if now >= self.total_deadline && self.total_deadline < FOREVER {
-            self.fail(Timer::Total);
+        self.begin_absolute_timer(now);
+        match self.total {
+            _ if self.state == State::Done || self.is_between_objects() => {}
+            Total::NotBegun(timeout) => self.total = Total::Ends(now.saturating_add(timeout)),
+            Total::Ends(deadline) if now >= deadline && deadline < FOREVER => {
+                self.total = Total::Ends(FOREVER); // an ABORT may follow, within an idle timeout
+                self.time_out(Timer::Total);
+            }
+            Total::Ends(_) => {}
+        }
+    }
+}
+
+impl Connection {
+    /// Bytes do not put off the start timer of a later object, nor what follows a failure. Both begin with
+    /// the first report of time.
+    fn begin_absolute_timer(&mut self, now: Instant) {
+        let timeout = match self.state {
+            State::Done => return,
+            _ if self.failure.is_some() => self.idle,
+            State::ReadPacket { start } if !self.is_between_objects() => start,
+            _ => return,
+        };
+        match self.retry {
+            None => {
+                self.retry = Some(now.saturating_add(timeout));
+                self.tries = 1;
+            }
+            Some(retry) if self.failure.is_some() && now >= retry && retry < FOREVER => {
+                self.enter(State::Done);
+            }
+            Some(_) => {}
         }
     }
 }
@@ -859,17 +1167,94 @@ fn eighth(timeout: Duration) -> Duration {
     }
 }
 
+/// How many bytes are dropped after a failure at most: 16 MiB.
+const MAX_DROPPED: u32 = 16 << 20;
+
 impl Connection {
-    /// Enters a state, in which no wait has begun yet.
     fn enter(&mut self, state: State) {
         self.state = state;
-        self.retry = None;
+        self.progress();
     }
 
-    /// Fails the connection, unless it has ended.
-    fn fail(&mut self, error: impl Into<Cause>) {
-        if !matches!(self.state, State::Done(_)) {
-            self.enter(State::Done(Err(error.into())));
+    /// Ends a wait, except after a failure: what follows it has one timeout in all.
+    fn progress(&mut self) {
+        if self.failure.is_none() {
+            self.retry = None;
+        }
+    }
+
+    /// Fails the connection at once, unless it has ended. The first error stays.
+    fn fail(&mut self, cause: impl Into<Cause>) {
+        if self.state != State::Done {
+            self.failure.get_or_insert(cause.into());
+            self.enter(State::Done);
+        }
+    }
+
+    /// Fails the connection, and tells the peer why if it can.
+    fn give_up(&mut self, cause: impl Into<Cause>) {
+        match self.may_abort() {
+            true => self.write_abort(cause.into()),
+            false => self.fail(cause),
+        }
+    }
+
+    /// Whether this side may write an ABORT (rule 12 of the framed format).
+    fn may_abort(&self) -> bool {
+        let is_due = match &self.state {
+            State::Decide | State::Commit => true,
+            State::Offer => self.output.left() == 0,
+            State::Write(Next::Body) => self.output.is_unwritten_frame(),
+            State::ReadFrame(_) | State::Body => !self.sends(),
+            _ => false,
+        };
+        is_due && self.is_framed() && self.failure.is_none()
+    }
+
+    /// Writes an ABORT. After it, a sender looks for one of the peer, and a receiver drops what comes.
+    fn write_abort(&mut self, cause: Cause) {
+        let next = if self.sends() { Next::ReadFrame } else { Next::AwaitEnd };
+        self.output.add_frame(&Frame::Abort(cause.abort_reason()));
+        self.enter(State::Write(next));
+        self.failure = Some(cause);
+    }
+
+    /// Ends a session between two objects.
+    fn end_session(&mut self) {
+        match self.state {
+            State::ReadPacket { .. } => {
+                self.output.add_frame(&Frame::Abort(AbortReason::Closing));
+                self.enter(State::Write(Next::Done));
+            }
+            _ => self.enter(State::Done), // it could not be written
+        }
+    }
+
+    /// The transport has failed. If that was in a write of the framed format, an ABORT of the peer may
+    /// be there to be read.
+    fn lose(&mut self, error: PeerError) {
+        if self.is_between_objects() {
+            return self.enter(State::Done);
+        }
+        let may_tell = match &self.state {
+            State::Write(next) => *next != Next::Done,
+            State::Body => self.sends(),
+            _ => false,
+        };
+        if may_tell && self.is_framed() && self.failure.is_none() {
+            self.enter(State::ReadFrame(FrameParser::new()));
+            self.failure = Some(error.into());
+        } else {
+            self.fail(error);
+        }
+    }
+
+    fn time_out(&mut self, timer: Timer) {
+        match self.state {
+            _ if self.is_between_objects() => self.end_session(),
+            // A part may have left. And who is slow to commit may have done so.
+            State::Write(_) | State::Commit => self.fail(timer),
+            _ => self.give_up(timer),
         }
     }
 

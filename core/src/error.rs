@@ -2,10 +2,11 @@
 
 use core::fmt;
 
+use crate::frame::{AbortReason, Frame, MalformedFrame};
 use crate::start_packet::{Malformed, StartPacket};
 use crate::time::Timer;
 
-/// Why a connection failed. The driver closes the transport abortively.
+/// Why a connection failed. At the end the driver closes the transport abortively.
 ///
 /// ```
 /// use dataserver_core::{Cause, PeerError};
@@ -22,8 +23,29 @@ pub enum Cause {
     Local(LocalError),
     /// A timeout ran out.
     TimedOut(Timer),
-    /// This side refused the start packet. The peer sees a reset, without the reason.
+    /// This side refused the start packet. The peer of a bare connection sees a reset, without the reason.
     Refused(Refusal),
+}
+
+impl Cause {
+    /// What an ABORT tells the peer about it.
+    pub(crate) const fn abort_reason(&self) -> AbortReason {
+        match *self {
+            Self::Peer(PeerError::LongerThanAllowed { limit })
+            | Self::Refused(Refusal::TooLarge { limit, .. }) => AbortReason::TooLarge { limit },
+            Self::Peer(_) => AbortReason::Malformed,
+            Self::Local(LocalError::Aborted { code, .. }) => AbortReason::Failed { code },
+            Self::Local(_) => AbortReason::Failed { code: 0 },
+            Self::TimedOut(_) => AbortReason::TimedOut,
+            Self::Refused(Refusal::InUse) => AbortReason::Busy,
+            Self::Refused(_) => AbortReason::Refused,
+        }
+    }
+
+    /// Whether it is the loss of the transport, for which the peer may have given a reason.
+    pub(crate) const fn is_loss(&self) -> bool {
+        matches!(self, Self::Peer(PeerError::Reset { .. } | PeerError::ClosedEarly { .. }))
+    }
 }
 
 impl fmt::Display for Cause {
@@ -47,7 +69,10 @@ impl core::error::Error for LocalError {}
 /// use dataserver_core::{Malformed, PeerError};
 ///
 /// let error = PeerError::Malformed(Malformed::Type(7));
-/// assert_eq!(error.to_string(), "malformed start packet: type 7, expected 0 (put) or 1 (get)");
+/// assert_eq!(
+///     error.to_string(),
+///     "malformed start packet: type 7, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)",
+/// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -59,7 +84,9 @@ pub enum PeerError {
         /// How many of the 25 bytes were received.
         received: usize,
     },
-    /// It ended the object before the declared size.
+    /// It sent a start packet of the bare format behind a framed object.
+    BareInSession,
+    /// It ended the object, or the stream, before the declared size.
     Truncated {
         /// How many bytes were received.
         received: u64,
@@ -70,6 +97,11 @@ pub enum PeerError {
     LongerThanDeclared {
         /// The declared size.
         declared: u64,
+    },
+    /// Framed: it ended the stream before the object, whose size is unknown.
+    Unfinished {
+        /// How many bytes were received.
+        received: u64,
     },
     /// It sent more than the limit of this side, of an object of unknown size.
     LongerThanAllowed {
@@ -88,6 +120,25 @@ pub enum PeerError {
         /// How many bytes of the object had moved.
         moved: u64,
     },
+    /// Framed: it sent 12 bytes that are not a frame.
+    MalformedFrame(MalformedFrame),
+    /// Framed: it sent a frame that is for the other side to send.
+    UnexpectedFrame(Frame),
+    /// Framed: it is the receiver, has the whole object, and ended the stream without a receipt. It may have
+    /// committed the object.
+    NoReceipt {
+        /// The size of the object in bytes.
+        sent: u64,
+    },
+    /// Framed: its receipt is for another size.
+    WrongReceipt {
+        /// The size in the receipt, in bytes.
+        size: u64,
+        /// The size of the object in bytes.
+        sent: u64,
+    },
+    /// Framed: it has given up, and says why. If it is the receiver, it has not committed the object.
+    Aborted(AbortReason),
 }
 
 impl fmt::Display for PeerError {
@@ -104,6 +155,13 @@ impl fmt::Display for PeerError {
             Self::LongerThanDeclared { declared } => {
                 write!(f, "the peer declared {declared} bytes and sent more")
             }
+            Self::BareInSession => {
+                f.write_str("the peer sent a bare start packet behind a framed object")
+            }
+            Self::Unfinished { received } => write!(
+                f,
+                "the peer closed the connection after {received} bytes, before the end of the object"
+            ),
             Self::LongerThanAllowed { limit } => {
                 write!(f, "the peer sent more than the {limit} bytes that are allowed")
             }
@@ -114,6 +172,17 @@ impl fmt::Display for PeerError {
             Self::Reset { moved } => {
                 write!(f, "the peer reset the connection when {moved} bytes had moved")
             }
+            Self::MalformedFrame(malformed) => write!(f, "malformed frame: {malformed}"),
+            Self::UnexpectedFrame(frame) => {
+                write!(f, "unexpected frame: {frame}, which is for the other side to send")
+            }
+            Self::NoReceipt { sent } => {
+                write!(f, "the peer closed the connection without a receipt for the {sent} bytes")
+            }
+            Self::WrongReceipt { size, sent } => {
+                write!(f, "the peer sent a receipt for {size} bytes, expected {sent}")
+            }
+            Self::Aborted(reason) => write!(f, "the peer gave up: {reason}"),
         }
     }
 }
@@ -123,7 +192,7 @@ impl fmt::Display for PeerError {
 /// ```
 /// use dataserver_core::LocalError;
 ///
-/// let error = LocalError::Aborted { reason: "the disk is full" };
+/// let error = LocalError::Aborted { reason: "the disk is full", code: 0 };
 /// assert_eq!(error.to_string(), "aborted: the disk is full");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,6 +228,8 @@ pub enum LocalError {
     Aborted {
         /// The reason that it gave.
         reason: &'static str,
+        /// The code for the peer, or 0.
+        code: u64,
     },
 }
 
@@ -177,13 +248,14 @@ impl fmt::Display for LocalError {
             Self::Misuse { verb, step } => {
                 write!(f, "the driver called `{verb}` where `{step}` was due")
             }
-            Self::Aborted { reason } => write!(f, "aborted: {reason}"),
+            Self::Aborted { reason, code: 0 } => write!(f, "aborted: {reason}"),
+            Self::Aborted { reason, code } => write!(f, "aborted: {reason} (code {code})"),
         }
     }
 }
 
-/// Why a start packet was refused. This is for the log of this side: the peer sees the same reset in all
-/// cases.
+/// Why a start packet was refused. This is for the log of this side. The peer of a bare connection sees the
+/// same reset in all cases, and that of a framed one an [`AbortReason`].
 ///
 /// ```
 /// use dataserver_core::Refusal;
@@ -196,6 +268,8 @@ impl fmt::Display for LocalError {
 pub enum Refusal {
     /// Nothing is registered for it, or not any more.
     NotRegistered,
+    /// The entry is for the framed format only.
+    NotFramed,
     /// Another connection has a lease of the entry.
     InUse,
     /// It declares more bytes than are allowed.
@@ -211,6 +285,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotRegistered => f.write_str("nothing is registered for this start packet"),
+            Self::NotFramed => f.write_str("this registration is for the framed format only"),
             Self::InUse => f.write_str("another connection is using this registration"),
             Self::TooLarge { declared, limit } => {
                 write!(f, "{declared} bytes declared, at most {limit} allowed")

@@ -7,13 +7,26 @@
 //! `dataserver-smol` for async. Use it directly for a custom event loop, another async runtime, or an
 //! embedded target.
 //!
-//! # The protocol
+//! # Two formats
+//!
+//! A client chooses the format in its start packet ([`StartPacket::framed`]), and a server serves both.
+//!
+//! - *Bare*, the default: the original's. The object ends with the end of the stream. A graceful close is the
+//!   receipt, and a reset is a failure. It holds as long as the peers share one TCP connection.
+//! - *Framed*: the end of the object, the receipt and the reason for a failure are on the wire. It holds over
+//!   any stream of bytes, also through proxies and tunnels, and over Unix sockets and serial lines. It
+//!   carries objects one after the other over one stream.
+//!
+//! The [`specification`] has both, for those who write another implementation. The next section is about the
+//! bare format, and [the one after it](#the-framed-format) about the framed one.
+//!
+//! # The bare format
 //!
 //! The client connects and sends a [`StartPacket`]:
 //!
 //! | offset | bytes | field | meaning |
 //! |---|---|---|---|
-//! | 0 | 1 | type | 0 = put: the object goes client to server; 1 = get: server to client |
+//! | 0 | 1 | type | 0 = put: the object goes client to server; 1 = get: server to client; 128 more if framed |
 //! | 1 | 8 | object size | signed 64-bit, little-endian; -1 = unknown; below -1 is malformed |
 //! | 9 | 16 | key | selects the registered handler: MD5 of a name, or 16 random bytes |
 //!
@@ -48,18 +61,52 @@
 //! peer. Against it, only a declared size tells a receiver that the object is complete, and a graceful
 //! close tells a sender only that the peer has closed.
 //!
+//! # The framed format
+//!
+//! ```text
+//! client, put                   server, put            client, get                   server, get
+//!   Offer                         Read                   Write(start packet)  ──▶      Read
+//!   Write(start packet,           Decide                 │                             Decide
+//!         header, bytes)   ──▶    Read                   │                             Offer
+//!   Send ...  ── bytes ──▶        Receive ...            Read         ◀── header ──    Write(header, bytes)
+//!   Offer ... (next frame)        Read ...               Receive ...  ◀── bytes ──     Send ...
+//!   │                             Commit                 Commit                        │
+//!   Read         ◀── receipt ──   Write                  Write      ── receipt ──▶     Read
+//!   Done(Ok)                      Done(Ok)               Done(Ok)                      Done(Ok)
+//! ```
+//!
+//! The application of the sender decides where its object ends, with [`Connection::offer`]. After `Done(Ok)` the
+//! stream is closed gracefully, or it carries the next object ([`Connection::next_server`],
+//! [`Connection::next_client`]). A server ends a session that waits with [`Connection::abort`].
+//!
+//! A driver of the bare format follows these steps, too. There is a little more for it to do:
+//!
+//! - [`Connection::outcome`] tells a failure before the peer knows. From then on the driver calls no more
+//!   application code and goes on to `Done`, which takes at most one idle timeout. A server releases its
+//!   lease at this moment.
+//! - `AwaitEnd` drops up to 16 MiB of a peer that does not know yet. Read at least 4 KiB at a time.
+//! - Do not delay the last bytes (`MSG_MORE`, `TCP_CORK`): no end of the stream follows them.
+//! - If the transport buffers what is written, flush it before a step that reads.
+//! - A client whose object comes later may send its start packet alone: `offer(0, false)`.
+//! - A driver that has canceled a write does not know what has left. It calls
+//!   [`handle_reset`](Connection::handle_reset), and not `abort`.
+//!
 //! # What a transport must provide
+//!
+//! Framed:
+//!
+//! - Bytes in order, in both directions, and room for one frame of 12 bytes that is not read yet.
+//!
+//! Bare:
 //!
 //! - Bytes in order, in both directions.
 //! - An end of each direction that the peer sees, and that leaves the other direction open.
 //! - An abortive close that the peer can tell from that end.
 //!
 //! TCP has all of them, and so has TLS: its end is a `close_notify`, and a stream that ends without one is
-//! aborted. A Unix socket has no abortive close: a peer that refuses or fails looks like one that has
-//! finished, so a receipt there does not prove a commit. A declared size still detects a truncated object.
-//! On a line without connections the driver represents the end and the abort itself, as the example
-//! `embedded` does. If such a line has no room for the abort at once, the driver must remember that it
-//! owes one.
+//! aborted. A Unix socket has no abortive close: there a bare receipt does not prove a commit. On a line without
+//! connections the driver represents the end and the abort itself, as the example `embedded` does. If such a
+//! line has no room for the abort at once, the driver must remember that it owes one.
 //!
 //! # A driver
 //!
@@ -142,7 +189,7 @@
 //!
 //! # Buffers
 //!
-//! The core holds the 25 bytes of the start packet and nothing else. The driver chooses its buffers: one
+//! The core holds the start packet and the header of a frame, and nothing else. The driver chooses its buffers: one
 //! for a whole event loop, one for each operation, or none if the kernel moves the bytes. A declared size
 //! comes from the peer: do not allocate it.
 //!
@@ -180,25 +227,35 @@
 #[cfg(feature = "registry")]
 extern crate alloc;
 
+mod config;
 mod connection;
 mod error;
+mod frame;
 mod key;
+mod output;
 #[cfg(feature = "registry")]
 mod registry;
 mod start_packet;
+mod step;
 mod time;
 mod transfer;
 
-pub use connection::{Config, Connection, Step};
+pub use config::Config;
+pub use connection::Connection;
 pub use error::{Cause, LocalError, PeerError, Refusal};
+pub use frame::{AbortReason, Frame, FrameParser, MalformedFrame};
 pub use key::{InvalidKey, Key};
 #[cfg(feature = "registry")]
 pub use registry::{AlreadyRegistered, Claim, Delivery, Entry, Lease, Registry};
 pub use start_packet::{
     Direction, Malformed, ObjectSize, SizeOutOfRange, StartPacket, StartPacketParser,
 };
+pub use step::Step;
 pub use time::{Instant, Timeouts, Timer};
 pub use transfer::{Side, Transfer};
+
+#[doc = include_str!("specification.md")]
+pub mod specification {}
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -34,6 +34,7 @@ pub struct Entry {
     max_size: Option<u64>,
     uses: Uses,
     valid_for: Option<Duration>,
+    framed_only: bool,
 }
 
 /// What a start packet is looked up by.
@@ -61,7 +62,8 @@ impl Entry {
     /// assert_eq!(Entry::new(key), Entry::from(key));
     /// ```
     pub const fn new(key: Key) -> Self {
-        Self { key, size: None, max_size: None, uses: Uses::Unlimited, valid_for: None }
+        let (uses, valid_for) = (Uses::Unlimited, None);
+        Self { key, size: None, max_size: None, uses, valid_for, framed_only: false }
     }
 
     /// Matches the key and the size of this start packet only: the original's rule. The direction is the
@@ -149,6 +151,24 @@ impl Entry {
     #[must_use]
     pub const fn expires_after(self, duration: Duration) -> Self {
         Self { valid_for: Some(duration), ..self }
+    }
+
+    /// Serves the framed format only. Otherwise an entry serves both.
+    ///
+    /// ```
+    /// use dataserver_core::{Direction, Entry, Instant, Key, Refusal, Registry, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// let now = Instant::default();
+    /// let mut registry = Registry::new();
+    /// registry.insert(Direction::Put, Entry::new(packet.key()).framed_only(), (), now)?;
+    /// assert_eq!(registry.claim(&packet, None, now).unwrap_err(), Refusal::NotFramed);
+    /// assert!(registry.claim(&packet.framed(), None, now).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn framed_only(self) -> Self {
+        Self { framed_only: true, ..self }
     }
 
     /// The key that it matches.
@@ -517,7 +537,10 @@ impl<H: Clone> Registry<H> {
         let slots = [Some(packet.size()), None].map(|size| Slot { key, direction, size });
         let slot = slots.into_iter().find(is_valid).ok_or(Refusal::NotRegistered)?;
         let registered = self.entries.get_mut(&slot).ok_or(Refusal::NotRegistered)?;
-        let Entry { max_size, uses, .. } = registered.entry;
+        let Entry { max_size, uses, framed_only, .. } = registered.entry;
+        if framed_only && !packet.is_framed() {
+            return Err(Refusal::NotFramed);
+        }
         let limit = match (direction, limit, max_size) {
             (Direction::Put, Some(limit), Some(max_size)) => Some(limit.min(max_size)),
             (Direction::Put, limit, None) => limit,

@@ -99,7 +99,7 @@ impl fmt::Display for ObjectSize {
 ///
 /// | offset | bytes | field | meaning |
 /// |---|---|---|---|
-/// | 0 | 1 | type | 0 = put, 1 = get; anything else is malformed |
+/// | 0 | 1 | type | 0 = put, 1 = get; 128 more in the framed format; anything else is malformed |
 /// | 1 | 8 | object size | signed, little-endian; -1 = unknown; below -1 is malformed |
 /// | 9 | 16 | key | which registered callback this is for |
 ///
@@ -120,8 +120,10 @@ impl fmt::Display for ObjectSize {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StartPacket([u8; StartPacket::LEN]);
 
-const PUT: u8 = 0;
+/// The direction: clear for a put, set for a get.
 const GET: u8 = 1;
+/// The framed format. Bits 5 and 6 are reserved for features of it, and 1 to 4 are reserved.
+const FRAMED: u8 = 1 << 7;
 
 impl StartPacket {
     /// The length of a start packet: 25 bytes.
@@ -139,7 +141,7 @@ impl StartPacket {
     /// assert_eq!(StartPacket::put(Key::from_bytes([0; 16])).direction(), Direction::Put);
     /// ```
     pub const fn put(key: Key) -> Self {
-        Self::from_fields(PUT, ObjectSize::UNKNOWN, &key)
+        Self::from_fields(0, ObjectSize::UNKNOWN, &key)
     }
 
     /// Server to client, size unknown.
@@ -184,10 +186,40 @@ impl StartPacket {
         Self::from_fields(self.0[0], size, &self.key())
     }
 
+    /// The same packet in the framed format.
+    ///
+    /// In the bare format, the default, the object ends with the end of the stream, and its receipt is a
+    /// graceful close. That holds over one TCP connection. In the framed format both are on the wire, and
+    /// hold over any byte stream.
+    ///
+    /// ```
+    /// use dataserver_core::{Key, StartPacket};
+    ///
+    /// let packet = StartPacket::get(Key::from_name("start")).framed();
+    /// assert_eq!(packet.as_bytes()[0], 129);
+    /// ```
+    #[must_use]
+    pub const fn framed(self) -> Self {
+        Self::from_fields(self.0[0] | FRAMED, self.size(), &self.key())
+    }
+
+    /// Whether it asks for the framed format.
+    ///
+    /// ```
+    /// use dataserver_core::{Key, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// assert!(!packet.is_framed());
+    /// assert!(packet.framed().is_framed());
+    /// ```
+    pub const fn is_framed(&self) -> bool {
+        self.0[0] & FRAMED != 0
+    }
+
     /// Parses 25 bytes as they arrive.
     ///
     /// # Errors
-    /// Returns [`Malformed`] for a type other than 0 and 1, and for a size below -1.
+    /// Returns [`Malformed`] for a type other than 0, 1, 128 and 129, and for a size below -1.
     ///
     /// ```
     /// use dataserver_core::{Malformed, StartPacket};
@@ -197,10 +229,10 @@ impl StartPacket {
     /// ```
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Result<Self, Malformed> {
         let packet = Self(bytes);
-        match (bytes[0], packet.size()) {
-            (PUT | GET, ObjectSize(-1..)) => Ok(packet),
-            (PUT | GET, ObjectSize(size)) => Err(Malformed::Size(size)),
-            (unknown, _) => Err(Malformed::Type(unknown)),
+        match (bytes[0] & !(GET | FRAMED), packet.size()) {
+            (0, ObjectSize(-1..)) => Ok(packet),
+            (0, ObjectSize(size)) => Err(Malformed::Size(size)),
+            _ => Err(Malformed::Type(bytes[0])),
         }
     }
 
@@ -224,7 +256,7 @@ impl StartPacket {
     /// assert_eq!(StartPacket::put(Key::from_bytes([0; 16])).direction(), Direction::Put);
     /// ```
     pub const fn direction(&self) -> Direction {
-        if self.0[0] == PUT { Direction::Put } else { Direction::Get }
+        if self.0[0] & GET == 0 { Direction::Put } else { Direction::Get }
     }
 
     /// The declared size.
@@ -264,9 +296,10 @@ impl StartPacket {
     }
 }
 
-/// `put of 5 bytes, key ea2b…`, what a log needs.
+/// `put of 5 bytes, key ea2b…`, what a log needs. The framed format is `framed put of …`.
 impl fmt::Display for StartPacket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_framed() { "framed " } else { "" })?;
         write!(f, "{} of {}, key {}", self.direction(), self.size(), self.key())
     }
 }
@@ -348,6 +381,18 @@ impl StartPacketParser {
         }
         Some(StartPacket::from_bytes(self.bytes))
     }
+
+    /// Whether the first byte asks for the framed format, even in a malformed packet.
+    pub(crate) const fn is_framed(&self) -> bool {
+        self.bytes[0] & FRAMED != 0
+    }
+}
+
+/// A parser that has received this packet.
+impl From<StartPacket> for StartPacketParser {
+    fn from(packet: StartPacket) -> Self {
+        Self { bytes: packet.0, received: StartPacket::LEN as u8 }
+    }
 }
 
 /// Why 25 bytes are not a start packet.
@@ -356,11 +401,11 @@ impl StartPacketParser {
 /// use dataserver_core::{Malformed, StartPacket};
 ///
 /// let error = StartPacket::from_bytes([2; 25]).unwrap_err();
-/// assert_eq!(error.to_string(), "type 2, expected 0 (put) or 1 (get)");
+/// assert_eq!(error.to_string(), "type 2, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Malformed {
-    /// The type byte is neither 0 nor 1.
+    /// The type byte is none of those that this version knows.
     Type(u8),
     /// The object size is below -1.
     Size(i64),
@@ -369,7 +414,10 @@ pub enum Malformed {
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Type(value) => write!(f, "type {value}, expected 0 (put) or 1 (get)"),
+            Self::Type(value) => write!(
+                f,
+                "type {value}, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)"
+            ),
             Self::Size(value) => write!(f, "object size {value}, expected -1 (unknown) or more"),
         }
     }

@@ -100,9 +100,15 @@ pub struct Timeouts {
     /// notice the peer's last progress late: such a peer has up to 1.5 times this. Default 5 s, the
     /// original's timeout.
     pub idle: Option<Duration>,
-    /// While a sender waits for its receipt, because the receiver commits. Default 60 s.
+    /// While a sender waits for its receipt, because the receiver commits. In the framed format also while
+    /// the client of a get waits for the first frame, because the server looks for the object. Default
+    /// 60 s.
     pub receipt: Option<Duration>,
-    /// From the beginning of the connection until it is done. Default no limit.
+    /// Server, framed: from the end of an object until the first byte of the next start packet. The session
+    /// then ends, which is not a failure. Default 5 s.
+    pub keep_alive: Option<Duration>,
+    /// From the beginning of the connection until it is done, or from the first byte of a later start packet.
+    /// Default no limit.
     pub total: Option<Duration>,
 }
 
@@ -137,6 +143,16 @@ impl Timeouts {
         Self { receipt: timeout.into(), ..self }
     }
 
+    /// Sets [`keep_alive`](Self::keep_alive).
+    ///
+    /// ```
+    /// assert_eq!(dataserver_core::Timeouts::default().keep_alive(None).keep_alive, None);
+    /// ```
+    #[must_use]
+    pub fn keep_alive(self, timeout: impl Into<Option<Duration>>) -> Self {
+        Self { keep_alive: timeout.into(), ..self }
+    }
+
     /// Sets [`total`](Self::total).
     ///
     /// ```
@@ -157,6 +173,7 @@ impl Default for Timeouts {
             start: Some(Duration::from_secs(5)),
             idle: Some(Duration::from_secs(5)),
             receipt: Some(Duration::from_secs(60)),
+            keep_alive: Some(Duration::from_secs(5)),
             total: None,
         }
     }

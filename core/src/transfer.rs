@@ -191,23 +191,52 @@ impl Transfer {
     #[inline]
     pub fn advance(&mut self, n: usize) -> Result<(), Cause> {
         if n <= self.max() {
-            self.moved = self.moved.saturating_add(n as u64);
+            self.count(n);
             return Ok(());
         }
         Err(self.too_many(n))
+    }
+
+    /// Counts bytes that were checked before.
+    pub(crate) const fn count(&mut self, n: usize) {
+        self.moved = self.moved.wrapping_add(n as u64); // at most the bound
     }
 
     /// Why `n` bytes cannot be counted.
     #[cold]
     fn too_many(&self, n: usize) -> Cause {
         let max = self.max();
-        match (max, self.side, self.declared) {
-            (1.., ..) => LocalError::Overrun { reported: n, max }.into(),
-            (0, Side::Sender, _) => LocalError::LongerThanDeclared { declared: self.bound }.into(),
-            (0, Side::Receiver, true) => {
-                PeerError::LongerThanDeclared { declared: self.bound }.into()
+        match max {
+            0 => self.too_long(),
+            max => LocalError::Overrun { reported: n, max }.into(),
+        }
+    }
+
+    fn too_long(&self) -> Cause {
+        let bound = self.bound;
+        match (self.side, self.declared) {
+            (Side::Sender, _) => LocalError::LongerThanDeclared { declared: bound }.into(),
+            (Side::Receiver, true) => PeerError::LongerThanDeclared { declared: bound }.into(),
+            (Side::Receiver, false) => PeerError::LongerThanAllowed { limit: bound }.into(),
+        }
+    }
+
+    fn too_short(&self, moved: u64) -> Cause {
+        let bound = self.bound;
+        match self.side {
+            Side::Sender => LocalError::ShorterThanDeclared { sent: moved, declared: bound }.into(),
+            Side::Receiver => PeerError::Truncated { received: moved, expected: bound }.into(),
+        }
+    }
+
+    /// Checks the length of a body before it moves, and the size of the object if it is the last one.
+    pub(crate) fn check_body(&self, len: u64, is_last: bool) -> Result<(), Cause> {
+        match self.bound.wrapping_sub(self.moved) {
+            left if len > left => Err(self.too_long()),
+            left if is_last && self.declared && len < left => {
+                Err(self.too_short(self.moved.saturating_add(len)))
             }
-            (0, Side::Receiver, false) => PeerError::LongerThanAllowed { limit: self.bound }.into(),
+            _ => Ok(()),
         }
     }
 
@@ -226,14 +255,10 @@ impl Transfer {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn finish(&self) -> Result<u64, Cause> {
-        let (moved, bound) = (self.moved, self.bound);
-        if !self.declared || moved == bound {
-            return Ok(moved);
+        match !self.declared || self.moved == self.bound {
+            true => Ok(self.moved),
+            false => Err(self.too_short(self.moved)),
         }
-        Err(match self.side {
-            Side::Sender => LocalError::ShorterThanDeclared { sent: moved, declared: bound }.into(),
-            Side::Receiver => PeerError::Truncated { received: moved, expected: bound }.into(),
-        })
     }
 }
 

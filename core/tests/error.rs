@@ -13,7 +13,7 @@ fn every_message_says_what_happened_and_shows_the_numbers() {
     let messages = [
         (
             malformed(Malformed::Type(7)),
-            "malformed start packet: type 7, expected 0 (put) or 1 (get)",
+            "malformed start packet: type 7, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)",
         ),
         (
             malformed(Malformed::Size(-2)),
@@ -60,7 +60,10 @@ fn every_message_says_what_happened_and_shows_the_numbers() {
             LocalError::Misuse { verb: "committed", step: "Read" }.into(),
             "the driver called `committed` where `Read` was due",
         ),
-        (LocalError::Aborted { reason: "the disk is full" }.into(), "aborted: the disk is full"),
+        (
+            LocalError::Aborted { reason: "the disk is full", code: 0 }.into(),
+            "aborted: the disk is full",
+        ),
         (Timer::Start.into(), "the start timeout ran out"),
         (Timer::Idle.into(), "the idle timeout ran out"),
         (Timer::Receipt.into(), "the receipt timeout ran out"),

@@ -36,7 +36,7 @@ fn every_fragmentation_leads_a_connection_to_the_same_decision() {
             Ok(packet) => assert_eq!(whole.step(), Step::Decide(packet)),
             Err(malformed) => {
                 let error = Cause::Peer(PeerError::Malformed(malformed));
-                assert_eq!(whole.step(), Step::Done(Err(error)));
+                assert_eq!(whole.outcome(), Some(Err(error)));
             }
         }
         for_every_fragmentation(bytes, |reads, payload| {

@@ -50,7 +50,7 @@ fn every_malformed_vector_is_rejected_with_the_value_at_fault() {
 
 #[test]
 fn every_unknown_type_is_rejected_with_every_size() {
-    for kind in 2..=u8::MAX {
+    for kind in (2..=u8::MAX).filter(|kind| !matches!(kind, 128 | 129)) {
         for size in [i64::MIN, -2, -1, 0, 1, i64::MAX] {
             let error = StartPacket::from_bytes(bytes(kind, size)).unwrap_err();
             assert_eq!(error, Malformed::Type(kind));
@@ -65,7 +65,7 @@ fn every_size_below_minus_one_is_rejected() {
     let edges = [i64::MIN, i64::MIN + 1, -0x1_0000_0000, -257, -256, -255, -3, -2];
     let sizes = edges.into_iter().chain((0..1000).map(|_| random.i64(..-1)));
     for size in sizes {
-        for kind in [0, 1] {
+        for kind in [0, 1, 128, 129] {
             let error = StartPacket::from_bytes(bytes(kind, size)).unwrap_err();
             assert_eq!(error, Malformed::Size(size));
             assert!(error.to_string().contains(&format!("size {size},")), "{error}");

@@ -10,6 +10,7 @@
 //!
 //! [`Connection`]: dataserver_core::Connection
 
+pub mod framed;
 mod party;
 mod properties;
 mod registry;

@@ -22,7 +22,7 @@ pub(super) struct Party {
 /// A connection that is done is replaced by its outcome, so that equal outcomes are equal states.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum State {
-    Runs(Running),
+    Runs(Box<Running>),
     Done(Result<u64, Failed>),
 }
 
@@ -30,7 +30,7 @@ enum State {
 pub(super) struct Failed;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Running(Connection);
+pub(super) struct Running(pub(super) Connection);
 
 /// Hashes the `Debug` text, which shows all fields.
 impl Hash for Running {
@@ -50,7 +50,7 @@ impl From<Connection> for State {
     fn from(connection: Connection) -> Self {
         match connection.step() {
             Step::Done(result) => Self::Done(result.map_err(|_| Failed)),
-            _ => Self::Runs(Running(connection)),
+            _ => Self::Runs(Box::new(Running(connection))),
         }
     }
 }
@@ -113,7 +113,7 @@ impl Party {
 
     fn connection(&self) -> Option<&Connection> {
         match &self.state {
-            State::Runs(Running(connection)) => Some(connection),
+            State::Runs(running) => Some(&running.0),
             State::Done(_) => None,
         }
     }

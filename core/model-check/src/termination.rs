@@ -5,14 +5,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use stateright::Model;
 
-use super::{Setup, World};
-
 /// Returns the number of states, and the number of actions of the longest run. Returns `None` if a run
 /// can come back to an earlier state, so that it need not end.
-pub fn longest_run(setup: &Setup) -> Option<(usize, usize)> {
+pub fn longest_run<M: Model<State: Clone + Hash>>(setup: &M) -> Option<(usize, usize)> {
     // A depth-first search. The states of the current path have no length yet.
     let mut lengths: HashMap<u64, Option<usize>> = HashMap::new();
-    let mut path: Vec<Visit> = Vec::new();
+    let mut path: Vec<Visit<M>> = Vec::new();
     let mut longest = 0;
     for state in setup.init_states() {
         path.push(Visit::new(setup, &state));
@@ -42,22 +40,22 @@ pub fn longest_run(setup: &Setup) -> Option<(usize, usize)> {
     Some((lengths.len(), longest))
 }
 
-struct Visit {
+struct Visit<M: Model> {
     fingerprint: u64,
     /// The following states that have not been visited yet.
-    next: Vec<World>,
+    next: Vec<M::State>,
     /// The most actions that follow, as far as it is known.
     length: usize,
 }
 
-impl Visit {
-    fn new(setup: &Setup, state: &World) -> Self {
+impl<M: Model<State: Hash>> Visit<M> {
+    fn new(setup: &M, state: &M::State) -> Self {
         Self { fingerprint: fingerprint(state), next: setup.next_states(state), length: 0 }
     }
 }
 
 /// States are identified by their hashes. Storing the states would take too much memory.
-fn fingerprint(state: &World) -> u64 {
+fn fingerprint(state: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     state.hash(&mut hasher);
     hasher.finish()

@@ -49,7 +49,7 @@ pub(super) fn check(scenario: &Scenario, results: [Result<u64, Cause>; 2]) {
 fn after(scenario: &Scenario, problem: &Problem) -> (Vec<Outcome>, Vec<Outcome>) {
     let size = scenario.size;
     let local = |error: LocalError| vec![Is(Err(error.into()))];
-    let aborted = |reason| local(LocalError::Aborted { reason });
+    let aborted = |reason| local(LocalError::Aborted { reason, code: 0 });
     let by_role = |affected: Role, own: Vec<Outcome>, other: Vec<Outcome>| {
         if affected == scenario.sender() { (own, other) } else { (other, own) }
     };

@@ -265,7 +265,7 @@ impl Scenario {
             3 => Fault::Blackhole { at, rejects_writes: choices.flip() },
             4 if writer == Role::Client && choices.flip() => match choices.flip() {
                 true => Fault::Corrupt { byte: 8, to: choices.pick(&[0x80, 0xfe]) },
-                false => Fault::Corrupt { byte: 0, to: choices.pick(&[2, 3, 0x7f, 0xff]) },
+                false => Fault::Corrupt { byte: 0, to: choices.pick(&[2, 3, 0x7e, 0x7f]) },
             },
             _ => return None,
         })

@@ -244,7 +244,7 @@ impl Pair {
 
     fn abort(&mut self) -> &'static str {
         self.connection.abort("canceled");
-        self.reference.fail(LocalError::Aborted { reason: "canceled" });
+        self.reference.fail(LocalError::Aborted { reason: "canceled", code: 0 });
         "abort"
     }
 
@@ -716,7 +716,10 @@ fn name(step: &Step<'_>) -> &'static str {
 fn choose_packet(u: &mut Unstructured<'_>) -> Result<[u8; 25]> {
     let mut bytes = [7; 25];
     match u.int_in_range(0..=7)? {
-        0 => u.fill_buffer(&mut bytes)?,
+        0 => {
+            u.fill_buffer(&mut bytes)?;
+            bytes[0] &= !128; // the framed format has a reference of its own
+        }
         kind => {
             bytes[0] = kind % 2;
             let size = *u.choose(&[-1, 12, 0, 1, 300, i64::MAX, -1, 12])?;

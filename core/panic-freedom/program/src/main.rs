@@ -17,9 +17,9 @@ use core::str::FromStr;
 use core::time::Duration;
 
 use dataserver_core::{
-    Cause, Config, Connection, Direction, Instant, InvalidKey, Key, LocalError, Malformed,
-    ObjectSize, PeerError, Refusal, SizeOutOfRange, StartPacket, StartPacketParser, Step, Timeouts,
-    Timer, Transfer,
+    AbortReason, Cause, Config, Connection, Direction, Frame, FrameParser, Instant, InvalidKey,
+    Key, LocalError, Malformed, MalformedFrame, ObjectSize, PeerError, Refusal, SizeOutOfRange,
+    StartPacket, StartPacketParser, Step, Timeouts, Timer, Transfer,
 };
 
 #[panic_handler]
@@ -58,7 +58,10 @@ extern "C" fn main() -> i32 {
     misuse(config, packet);
     #[cfg(feature = "index")]
     black_box(key.as_bytes()[black_box(0)]);
-    i32::from(!exchange(config, packet))
+    frame();
+    let framed = call!(StartPacket::framed, packet);
+    call!(StartPacket::is_framed, &framed);
+    i32::from(!(exchange(config, packet) && framed_exchange(config, framed)))
 }
 
 fn key() -> Key {
@@ -90,10 +93,26 @@ fn start_packet(key: Key) -> StartPacket {
 }
 
 fn parser(packet: StartPacket) {
+    call!(convert::<StartPacketParser, _>, packet);
     let mut parser = call!(StartPacketParser::new);
     call!(StartPacketParser::feed, &mut parser, packet.as_bytes().as_slice());
     call!(StartPacketParser::missing, &parser);
     let _ = call!(StartPacketParser::packet, &parser);
+}
+
+fn frame() {
+    let header = call!(Frame::to_bytes, &Frame::Receipt { size: 3 });
+    let _ = call!(Frame::from_bytes, header);
+    call!(show::<Frame>, &Frame::Receipt { size: 3 });
+    call!(show::<MalformedFrame>, &MalformedFrame { kind: 0, code: 0, value: 0 });
+    let reason = call!(AbortReason::new, 9, 0);
+    call!(AbortReason::code, reason);
+    call!(AbortReason::value, reason);
+    call!(show::<AbortReason>, &reason);
+    let mut parser = call!(FrameParser::new);
+    call!(FrameParser::feed, &mut parser, header.as_slice());
+    call!(FrameParser::missing, &parser);
+    let _ = call!(FrameParser::frame, &parser);
 }
 
 fn time() {
@@ -107,6 +126,7 @@ fn config() -> Config {
     let timeouts = call!(Timeouts::start, Timeouts::default(), Duration::ZERO);
     let timeouts = call!(Timeouts::idle, timeouts, Duration::ZERO);
     let timeouts = call!(Timeouts::receipt, timeouts, None);
+    let timeouts = call!(Timeouts::keep_alive, timeouts, None);
     let timeouts = call!(Timeouts::total, timeouts, None);
     let config = call!(Config::chunk, Config::default(), NonZeroU32::MAX);
     let config = call!(Config::max_object_size, config, 3);
@@ -128,7 +148,7 @@ fn transfer() {
 fn errors() {
     call!(show::<Cause>, &Cause::TimedOut(Timer::Idle));
     call!(show::<PeerError>, &PeerError::NotSilent);
-    call!(show::<LocalError>, &LocalError::Aborted { reason: "" });
+    call!(show::<LocalError>, &LocalError::Aborted { reason: "", code: 0 });
     call!(show::<InvalidKey>, &InvalidKey::Digit);
     call!(show::<Refusal>, &Refusal::InUse);
     call!(show::<Malformed>, &Malformed::Type(2));
@@ -171,6 +191,7 @@ fn misuse(config: Config, packet: StartPacket) {
     call!(Connection::handle_timeout, &mut client, now);
     call!(Connection::refuse, &mut client, Refusal::InUse);
     call!(Connection::abort, &mut client, "twice");
+    call!(Connection::abort_with_code, &mut client, "again", 1);
     call!(Connection::handle_reset, &mut client);
 }
 
@@ -195,4 +216,27 @@ fn exchange(config: Config, packet: StartPacket) -> bool {
     call!(Connection::handle_shutdown, &mut server);
     call!(Connection::handle_end_of_stream, &mut client);
     [client, server].iter().all(|side| call!(Connection::step, side) == Step::Done(Ok(3)))
+}
+
+/// Puts three bytes in frames. Returns whether both sides end as expected, and can go on.
+fn framed_exchange(config: Config, packet: StartPacket) -> bool {
+    let now = Instant::default();
+    let mut client = call!(Connection::client, config, packet, now);
+    let mut server = call!(Connection::server, config, now);
+    call!(Connection::offer, &mut client, 3, true);
+    call!(Connection::handle_moved, &mut client, StartPacket::LEN + Frame::LEN + 3);
+    call!(Connection::handle_read, &mut server, packet.as_bytes().as_slice());
+    call!(Connection::accept, &mut server, None);
+    let last = Frame::Last { len: 3 }.to_bytes();
+    call!(Connection::handle_read, &mut server, last.as_slice());
+    call!(Connection::handle_moved, &mut server, 3);
+    call!(Connection::committed, &mut server);
+    call!(Connection::handle_moved, &mut server, Frame::LEN);
+    let receipt = Frame::Receipt { size: 3 }.to_bytes();
+    call!(Connection::handle_read, &mut client, receipt.as_slice());
+    call!(Connection::outcome, &client);
+    let next = call!(Connection::next_client, &client, config, packet, now);
+    let waits = call!(Connection::next_server, &server, config, now);
+    call!(Connection::outcome, &next) == call!(Connection::outcome, &waits)
+        && [client, server].iter().all(|side| call!(Connection::step, side) == Step::Done(Ok(3)))
 }
