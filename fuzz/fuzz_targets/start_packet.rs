@@ -38,7 +38,7 @@ fuzz_target!(|input: Input<'_>| {
 
 /// Checks the wire format: the type, the object size, and the key at offsets 0, 1, and 9.
 fn one_shot(bytes: &[u8; 25]) -> Result<StartPacket, Malformed> {
-    let kind = bytes[0];
+    let (kind, is_framed) = (bytes[0] % 128, bytes[0] >= 128);
     let size = i64::from_le_bytes(bytes[1..9].try_into().unwrap());
     let key = Key::from_bytes(bytes[9..25].try_into().unwrap());
 
@@ -46,12 +46,14 @@ fn one_shot(bytes: &[u8; 25]) -> Result<StartPacket, Malformed> {
     match parsed {
         Ok(packet) => {
             assert!(kind <= 1 && size >= -1);
+            assert_eq!(packet.is_framed(), is_framed);
             assert_eq!(packet.as_bytes(), bytes);
             assert_eq!(packet.direction() == Direction::Get, kind == 1);
             assert_eq!(packet.size().bytes(), u64::try_from(size).ok());
             assert_eq!(packet.key(), key);
 
-            let without_size = [StartPacket::put, StartPacket::get][usize::from(kind)](key);
+            let bare = [StartPacket::put, StartPacket::get][usize::from(kind)](key);
+            let without_size = if is_framed { bare.framed() } else { bare };
             let encoded = match u64::try_from(size) {
                 Ok(size) => without_size.with_size(size),
                 Err(_) => Ok(without_size),
@@ -59,8 +61,8 @@ fn one_shot(bytes: &[u8; 25]) -> Result<StartPacket, Malformed> {
             assert_eq!(encoded, Ok(packet));
             assert_eq!(without_size.with_object_size(packet.size()), packet);
         }
-        Err(Malformed::Type(value)) => assert!(kind > 1 && value == kind),
-        Err(Malformed::Size(value)) => assert!(size < -1 && value == size),
+        Err(Malformed::Type(value)) => assert!(kind > 1 && value == bytes[0]),
+        Err(Malformed::Size(value)) => assert!(kind <= 1 && size < -1 && value == size),
     }
     parsed
 }
@@ -99,13 +101,13 @@ fn connection(
     }
     assert_eq!(taken, received);
 
-    let step = match expected {
-        Some(Ok(packet)) => Step::Decide(packet),
-        Some(Err(malformed)) => Step::Done(Err(PeerError::Malformed(malformed).into())),
+    let error = match expected {
+        Some(Ok(packet)) => return assert_eq!(server.step(), Step::Decide(packet)),
+        Some(Err(malformed)) => PeerError::Malformed(malformed),
         None => {
             server.handle_end_of_stream();
-            Step::Done(Err(PeerError::TruncatedStartPacket { received }.into()))
+            PeerError::TruncatedStartPacket { received }
         }
     };
-    assert_eq!(server.step(), step);
+    assert_eq!(server.outcome(), Some(Err(error.into())));
 }
