@@ -5,12 +5,69 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::{error, fmt, io};
 
-use dataserver_core::{AlreadyRegistered, Cause, LocalError, PeerError, StartPacket};
+use dataserver_core::{AbortReason, AlreadyRegistered, Cause, LocalError, PeerError, StartPacket};
 
 use crate::address::InvalidAddress;
 
 /// Any error of an application: what its handlers may return.
 pub type BoxError = Box<dyn error::Error + Send + Sync>;
+
+/// An error of a handler, with a code for the peer, which gets it in the framed format
+/// ([`AbortReason::Failed`]).
+///
+/// A handler that fails with another error sends the code 0.
+///
+/// ```
+/// use std::io;
+/// use dataserver_common::Failure;
+///
+/// let full = io::Error::from(io::ErrorKind::StorageFull);
+/// let failure = Failure::new(28, full);
+/// assert_eq!(failure.to_string(), "no storage space (code 28)");
+/// ```
+#[derive(Debug)]
+pub struct Failure {
+    code: u64,
+    source: BoxError,
+}
+
+impl Failure {
+    /// This error, with this code.
+    ///
+    /// ```
+    /// let failure = dataserver_common::Failure::new(7, "the report is not ready yet");
+    /// assert_eq!(failure.code(), 7);
+    /// ```
+    pub fn new(code: u64, source: impl Into<BoxError>) -> Self {
+        Self { code, source: source.into() }
+    }
+
+    /// The code for the peer.
+    ///
+    /// ```
+    /// assert_eq!(dataserver_common::Failure::new(7, "not yet").code(), 7);
+    /// ```
+    pub const fn code(&self) -> u64 {
+        self.code
+    }
+
+    /// The code in any error of a handler, or 0.
+    pub(crate) fn code_of(error: &BoxError) -> u64 {
+        error.downcast_ref::<Self>().map_or(0, Self::code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (code {})", self.source, self.code)
+    }
+}
+
+impl error::Error for Failure {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.source.source()
+    }
+}
 
 /// Why a transfer, a registration, a server or a client failed.
 ///
@@ -22,6 +79,8 @@ pub type BoxError = Box<dyn error::Error + Send + Sync>;
 /// eprintln!("{error}"); // 127.0.0.1:8089: put of 5 bytes, key ea2b…: the idle timeout ran out
 /// if error.is_connect() {
 ///     eprintln!("no connection was made");
+/// } else if let Some(reason) = error.abort_reason() {
+///     eprintln!("the peer says why: {reason}"); // in the framed format
 /// } else if error.is_reset() {
 ///     eprintln!("the peer refused, failed, or was killed");
 /// } else if error.is_timeout() || error.is_truncated() {
@@ -134,7 +193,7 @@ impl Error {
         reason: &'static str,
         source: Option<BoxError>,
     ) -> Self {
-        let cause = LocalError::Aborted { reason }.into();
+        let cause = LocalError::Aborted { reason, code: 0 }.into();
         Self::Transfer { peer, packet, cause, source: source.map(Into::into) }
     }
 
@@ -167,9 +226,29 @@ impl Error {
         matches!(self, Self::Connect { .. })
     }
 
+    /// Why the peer gave up, if it said so, which it does in the framed format.
+    ///
+    /// ```
+    /// use dataserver_common::{Exchange, Request};
+    /// use dataserver_core::{AbortReason, Config, Direction, Frame, Key};
+    ///
+    /// let request = Request::new(Key::from_name("start")).framed();
+    /// let mut exchange = Exchange::client(Direction::Get, request, &Config::default());
+    /// exchange.connection.handle_moved(25);
+    /// exchange.connection.handle_read(&Frame::Abort(AbortReason::Busy).to_bytes());
+    /// assert_eq!(exchange.error(None).abort_reason(), Some(AbortReason::Busy));
+    /// ```
+    pub fn abort_reason(&self) -> Option<AbortReason> {
+        match self.cause() {
+            Some(Cause::Peer(PeerError::Aborted(reason))) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Whether **this side** refused the start packet: a server, or a client that asked for more than its own
     /// [`max_object_size`](dataserver_core::Config::max_object_size). A client whose request was refused by
-    /// the server sees a [reset](Self::is_reset), as for any other failure of the server.
+    /// the server has the [reason](Self::abort_reason) in the framed format. In the bare one it sees a
+    /// [reset](Self::is_reset), as for any other failure of the server.
     ///
     /// ```
     /// use dataserver_common::Exchange;
@@ -223,7 +302,12 @@ impl Error {
     /// ```
     pub fn is_truncated(&self) -> bool {
         let Some(Cause::Peer(error)) = self.cause() else { return false };
-        matches!(error, PeerError::Truncated { .. } | PeerError::TruncatedStartPacket { .. })
+        matches!(
+            error,
+            PeerError::Truncated { .. }
+                | PeerError::TruncatedStartPacket { .. }
+                | PeerError::Unfinished { .. }
+        )
     }
 
     fn kind(&self) -> io::ErrorKind {
@@ -243,9 +327,15 @@ impl Error {
                     Some(source) if source.kind() == io::ErrorKind::UnexpectedEof => source.kind(),
                     _ => io::ErrorKind::ConnectionReset,
                 },
-                Cause::Peer(PeerError::ClosedEarly { .. }) => io::ErrorKind::ConnectionAborted,
                 Cause::Peer(
-                    PeerError::Truncated { .. } | PeerError::TruncatedStartPacket { .. },
+                    PeerError::ClosedEarly { .. }
+                    | PeerError::NoReceipt { .. }
+                    | PeerError::Aborted(_),
+                ) => io::ErrorKind::ConnectionAborted,
+                Cause::Peer(
+                    PeerError::Truncated { .. }
+                    | PeerError::TruncatedStartPacket { .. }
+                    | PeerError::Unfinished { .. },
                 ) => io::ErrorKind::UnexpectedEof,
                 Cause::Peer(_) => io::ErrorKind::InvalidData,
                 _ => self.io_source().map_or(io::ErrorKind::Other, io::Error::kind),

@@ -1,15 +1,21 @@
 //! What a driver does next: the half of its loop that both adapters share.
 
+use std::collections::VecDeque;
 use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{error, fmt, io};
+use std::{error, fmt, io, mem};
 
-use dataserver_core::{Config, Connection, Direction, LocalError, ObjectSize, StartPacket, Step};
+use dataserver_core::{
+    Cause, Config, Connection, Direction, Frame, LocalError, ObjectSize, PeerError, Side,
+    StartPacket, Step,
+};
 
 use crate::clock::now;
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, Failure};
+use crate::object::{ENDED_WITHIN_WRITE, NOT_READ_TO_END, regular_len};
 use crate::panic::drop_application_value;
 use crate::receipt::Receipt;
 use crate::request::Request;
@@ -25,6 +31,8 @@ use crate::request::Request;
 pub enum Goal<'a> {
     /// That the start packet has been sent or received.
     Start,
+    /// That the first frame of the peer has been read.
+    Answer,
     /// Some of the object in this buffer; no bytes if the object has ended.
     Receive(&'a mut [u8]),
     /// Some of the object in this file; no bytes if the rest is to be read and written.
@@ -53,18 +61,18 @@ impl Goal<'_> {
 /// What a driver does on its transport next, from [`Exchange::next`].
 #[derive(Debug)]
 pub enum Action<'a> {
-    /// Read at most this many bytes, and hand them to [`Connection::handle_read`].
-    ReadPacket {
-        /// How many.
+    /// Read at most this many bytes, and hand them to [`Exchange::handle_read`].
+    ReadProtocol {
+        /// How many: at most [`READ_AHEAD`].
         max: usize,
     },
     /// Write some of these bytes, and report them to [`Connection::handle_moved`].
     Write {
-        /// What is left of the start packet.
-        packet: PacketBytes,
+        /// What is left of a start packet, of a frame, or of both.
+        protocol: ProtocolBytes,
         /// Bytes of the object.
         object: &'a [u8],
-        /// The object ends with these.
+        /// The write half is shut down behind these.
         last: bool,
     },
     /// Read into this buffer, and report the bytes to [`Connection::handle_moved`].
@@ -87,7 +95,7 @@ pub enum Action<'a> {
     Peek,
     /// Shut down the write half.
     Shutdown,
-    /// Read, and call [`Exchange::handle_unexpected`] if bytes come instead of the end.
+    /// Read into a buffer of 4 KiB or more, and call [`Exchange::handle_unexpected`] if bytes come.
     ReadEnd,
     /// The application has what it wants, or can have no more.
     Return,
@@ -95,27 +103,32 @@ pub enum Action<'a> {
     Fail,
 }
 
-/// At most the 25 bytes of a start packet.
+/// How much is read at once, where the protocol's bytes are due and the beginning of the object may be
+/// behind them.
+pub const READ_AHEAD: usize = 2048;
+
+/// At most the 37 bytes of a start packet and a frame.
 #[derive(Clone, Copy, Debug)]
-pub struct PacketBytes {
-    bytes: [u8; StartPacket::LEN],
+pub struct ProtocolBytes {
+    bytes: [u8; Self::MAX],
     len: usize,
 }
 
-impl PacketBytes {
-    const NONE: Self = Self { bytes: [0; StartPacket::LEN], len: 0 };
+impl ProtocolBytes {
+    const MAX: usize = StartPacket::LEN + Frame::LEN;
+    const NONE: Self = Self { bytes: [0; Self::MAX], len: 0 };
 
     fn new(slice: &[u8]) -> Self {
-        let mut packet = Self { len: slice.len().min(StartPacket::LEN), ..Self::NONE };
-        packet.bytes[..packet.len].copy_from_slice(&slice[..packet.len]);
-        packet
+        let mut protocol = Self { len: slice.len().min(Self::MAX), ..Self::NONE };
+        protocol.bytes[..protocol.len].copy_from_slice(&slice[..protocol.len]);
+        protocol
     }
 
     /// The bytes.
     ///
     /// ```no_run
-    /// # fn example(packet: dataserver_common::PacketBytes) {
-    /// assert!(packet.as_slice().len() <= 25);
+    /// # fn example(protocol: dataserver_common::ProtocolBytes) {
+    /// assert!(protocol.as_slice().len() <= 37);
     /// # }
     /// ```
     pub fn as_slice(&self) -> &[u8] {
@@ -139,8 +152,14 @@ impl PacketBytes {
 pub struct Exchange {
     /// The state of the protocol.
     pub connection: Connection,
+    /// Bytes that were read behind those of the protocol. They come before what is read next.
+    ahead: VecDeque<u8>,
+    /// It is not the first object on its stream.
+    is_later: bool,
     /// A put is to declare the size that its sender knows.
     declares: bool,
+    /// The handler of this connection has its claim: the peer is not told of a failure yet.
+    holds_claim: bool,
     /// Set when the handler of this connection has ended without returning its object.
     revoked: Option<Arc<AtomicBool>>,
     source: Option<Arc<dyn error::Error + Send + Sync>>,
@@ -153,12 +172,25 @@ impl Exchange {
     /// let exchange = dataserver_common::Exchange::server(&dataserver_core::Config::default());
     /// ```
     pub fn server(config: &Config) -> Self {
+        Self::new(Connection::server(*config, now()), false)
+    }
+
+    fn new(connection: Connection, declares: bool) -> Self {
         Self {
-            connection: Connection::server(*config, now()),
-            declares: false,
+            connection,
+            ahead: VecDeque::new(),
+            is_later: false,
+            declares,
+            holds_claim: false,
             revoked: None,
             source: None,
         }
+    }
+
+    /// The next object on the same stream.
+    fn go_on(&mut self, connection: Connection, declares: bool) {
+        let ahead = mem::take(&mut self.ahead);
+        *self = Self { ahead, is_later: true, ..Self::new(connection, declares) };
     }
 
     /// The client's side of a connection that was just made.
@@ -173,8 +205,40 @@ impl Exchange {
     /// ```
     pub fn client(direction: Direction, request: Request, config: &Config) -> Self {
         let connection = Connection::client(*config, request.packet(direction), now());
-        let declares = direction == Direction::Put && request.declares_known_size();
-        Self { connection, declares, revoked: None, source: None }
+        Self::new(connection, direction == Direction::Put && request.declares_known_size())
+    }
+
+    /// Goes on with the server's side of the next object of a session. See
+    /// [`Connection::next_server`].
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::{Config, Step};
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// exchange.next_server(&Config::default());
+    /// assert!(matches!(exchange.connection.step(), Step::Done(Err(_)))); // there was no first object
+    /// ```
+    pub fn next_server(&mut self, config: &Config) {
+        self.go_on(self.connection.next_server(*config, now()), false);
+    }
+
+    /// Goes on with the client's side of the next object of a session. See
+    /// [`Connection::next_client`].
+    ///
+    /// ```
+    /// use dataserver_common::{Exchange, Request};
+    /// use dataserver_core::{Config, Direction, Key, Step};
+    ///
+    /// let request = Request::new(Key::from_name("start")).framed();
+    /// let config = Config::default();
+    /// let mut exchange = Exchange::client(Direction::Put, request, &config);
+    /// exchange.next_client(Direction::Put, request, &config);
+    /// assert!(matches!(exchange.connection.step(), Step::Done(Err(_)))); // the first was not sent
+    /// ```
+    pub fn next_client(&mut self, direction: Direction, request: Request, config: &Config) {
+        let connection = self.connection.next_client(*config, request.packet(direction), now());
+        self.go_on(connection, direction == Direction::Put && request.declares_known_size());
     }
 
     /// Declares the size of the object of a put, if the request leaves that to the sender, and nothing has
@@ -192,6 +256,7 @@ impl Exchange {
     pub fn declare_known_size(&mut self, bytes: u64) {
         let is_unsent = match self.connection.step() {
             Step::Write { bytes, .. } => bytes.len() == StartPacket::LEN,
+            Step::Offer { .. } => self.connection.moved() == 0,
             _ => false,
         };
         if let (true, true, Ok(size)) = (self.declares, is_unsent, ObjectSize::new(bytes)) {
@@ -220,7 +285,125 @@ impl Exchange {
     /// assert!(!Exchange::server(&Config::default()).has_succeeded());
     /// ```
     pub fn has_succeeded(&self) -> bool {
-        matches!(self.connection.step(), Step::Done(Ok(_)))
+        matches!(self.connection.step(), Step::Done(Ok(_))) && self.connection.packet().is_some()
+    }
+
+    /// Whether the framed format was asked for.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert!(!Exchange::server(&Config::default()).is_framed());
+    /// ```
+    pub fn is_framed(&self) -> bool {
+        self.connection.packet().is_some_and(|packet| packet.is_framed())
+    }
+
+    /// Whether the stream has carried framed objects, the last of which has succeeded.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert!(!Exchange::server(&Config::default()).has_ended_session());
+    /// ```
+    pub fn has_ended_session(&self) -> bool {
+        // A session that ends before its next object has no start packet for it.
+        let is_framed = self.connection.packet().is_none_or(|packet| packet.is_framed());
+        is_framed && matches!(self.connection.step(), Step::Done(Ok(_)))
+    }
+
+    /// Whether the first byte of a start packet is due.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert!(Exchange::server(&Config::default()).awaits_start_packet());
+    /// ```
+    pub fn awaits_start_packet(&self) -> bool {
+        self.connection.step() == Step::Read { max: StartPacket::LEN }
+    }
+
+    /// Whether the peer has been promised more bytes of the object than have been written: the rest of the
+    /// body of a frame.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert!(!Exchange::server(&Config::default()).owes_bytes());
+    /// ```
+    pub fn owes_bytes(&self) -> bool {
+        let owes = match self.connection.step() {
+            Step::Write { payload, .. } => payload > 0,
+            Step::Send { .. } => true,
+            _ => false,
+        };
+        owes && self.is_framed()
+    }
+
+    /// The handler of this connection has a claim from now on, or gives it back: until then the peer is not
+    /// told of a failure, because it may try again at once.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// Exchange::server(&Config::default()).set_holds_claim(true);
+    /// ```
+    pub fn set_holds_claim(&mut self, holds_claim: bool) {
+        self.holds_claim = holds_claim;
+    }
+
+    /// Whether bytes were read ahead.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert!(!Exchange::server(&Config::default()).has_read_ahead());
+    /// ```
+    pub fn has_read_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// Takes bytes that were read ahead. 0 if there are none.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::{Config, Key, StartPacket};
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// exchange.handle_read(&[packet.as_bytes().as_slice(), b"hello"].concat());
+    /// assert_eq!(exchange.take_ahead(&mut [0; 9]), 5);
+    /// ```
+    pub fn take_ahead(&mut self, buffer: &mut [u8]) -> usize {
+        if self.ahead.is_empty() {
+            return 0;
+        }
+        let taken = self.ahead.read(buffer).unwrap_or(0); // it does not fail
+        if self.ahead.is_empty() {
+            self.ahead = VecDeque::new(); // an idle connection holds no memory for it
+        }
+        taken
+    }
+
+    /// Bytes were read for [`Action::ReadProtocol`]. Those that belong to what follows are kept.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::{Config, Step};
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// exchange.handle_read(&[0; 5]);
+    /// assert_eq!(exchange.connection.step(), Step::Read { max: 20 });
+    /// ```
+    pub fn handle_read(&mut self, bytes: &[u8]) {
+        let taken = self.connection.handle_read(bytes);
+        self.ahead.extend(&bytes[taken..]);
     }
 
     /// The receipt of a transfer that has succeeded.
@@ -263,50 +446,102 @@ impl Exchange {
     /// use dataserver_core::Config;
     ///
     /// let mut exchange = Exchange::server(&Config::default());
-    /// assert!(matches!(exchange.next(&mut Goal::Start), Action::ReadPacket { max: 25 }));
+    /// assert!(matches!(exchange.next(&mut Goal::Start), Action::ReadProtocol { .. }));
     /// ```
     pub fn next<'a>(&mut self, goal: &'a mut Goal<'_>) -> Action<'a> {
         if self.revoked.as_ref().is_some_and(|revoked| revoked.load(Ordering::Acquire)) {
-            self.connection.abort("the handler has ended without this object");
+            self.abort("the handler has ended without this object", None);
         }
-        loop {
-            match (self.connection.step(), &*goal) {
-                (Step::Send { .. } | Step::Offer { .. }, Goal::End) => {
-                    self.connection.offer(0, true);
-                }
-                (Step::Offer { .. }, Goal::Send(more) | Goal::SendLast(more)) => {
-                    self.connection.offer(more.len(), false);
-                    break;
-                }
-                (Step::Commit, Goal::End) => self.connection.committed(),
-                _ => break,
-            }
+        self.answer(goal);
+        if let Some(Err(_)) = self.connection.outcome() {
+            return self.next_after_failure();
         }
         match (self.connection.step(), goal) {
-            (Step::Read { max }, _) => Action::ReadPacket { max },
+            (Step::Read { max }, _) => Action::ReadProtocol { max: self.read_ahead(max) },
             (Step::Write { bytes, payload }, goal) => {
-                let packet = PacketBytes::new(bytes);
+                let protocol = ProtocolBytes::new(bytes);
                 let (object, last) = goal.bytes(payload);
-                Action::Write { packet, object, last }
+                Action::Write { protocol, object, last: last && !self.is_framed() }
             }
             (Step::Send { max }, goal @ (Goal::Send(_) | Goal::SendLast(_))) => {
                 let (object, last) = goal.bytes(max);
-                Action::Write { packet: PacketBytes::NONE, object, last }
+                let last = last && !self.is_framed();
+                Action::Write { protocol: ProtocolBytes::NONE, object, last }
             }
             (Step::Receive { max }, Goal::Receive(buffer)) => {
                 let max = max.min(buffer.len());
                 Action::Read(&mut buffer[..max])
             }
-            (Step::Receive { max }, Goal::ReceiveFile(file)) => Action::ReceiveFile { file, max },
+            (Step::Receive { max }, Goal::ReceiveFile(file)) if !self.has_read_ahead() => {
+                Action::ReceiveFile { file, max }
+            }
             (Step::Send { max }, Goal::SendFile(file)) => Action::SendFile { file, max },
             (Step::Receive { .. }, Goal::End) | (Step::AwaitEnd, Goal::Receive(_) | Goal::End) => {
                 Action::ReadEnd
             }
             (Step::Peek, Goal::End) => Action::Peek,
             (Step::Shutdown, Goal::End) => Action::Shutdown,
-            (Step::Done(Err(_)), _) => Action::Fail,
             _ => Action::Return,
         }
+    }
+
+    /// Answers the steps that are about the application.
+    fn answer(&mut self, goal: &Goal<'_>) {
+        loop {
+            match (self.connection.step(), goal) {
+                (Step::Send { .. }, Goal::End) if self.is_framed() => {
+                    return self.connection.abort(ENDED_WITHIN_WRITE);
+                }
+                (Step::Receive { .. }, Goal::End) if self.is_framed() => {
+                    return self.connection.abort(NOT_READ_TO_END);
+                }
+                (Step::Send { .. } | Step::Offer { .. }, Goal::End) => {
+                    self.connection.offer(0, true);
+                }
+                (Step::Offer { .. }, Goal::Send(more)) => {
+                    return self.connection.offer(more.len(), false);
+                }
+                (Step::Offer { .. }, Goal::SendLast(more)) => {
+                    return self.connection.offer(more.len(), true);
+                }
+                (Step::Offer { max }, Goal::SendFile(file)) if self.is_framed() => {
+                    let left = regular_len(file).unwrap_or(0);
+                    let len = usize::try_from(left).map_or(max, |left| left.min(max));
+                    return match len {
+                        0 => {} // what is left is read and written
+                        len => self.connection.offer(len, false),
+                    };
+                }
+                (Step::Offer { .. }, Goal::Start) => {
+                    self.declares = false; // the size can be declared until here
+                    return self.connection.offer(0, false);
+                }
+                (Step::Commit, Goal::End) => self.connection.committed(),
+                _ => return,
+            }
+        }
+    }
+
+    /// A failure of a framed connection is told to the peer, or its reason is read.
+    fn next_after_failure<'a>(&self) -> Action<'a> {
+        match self.connection.step() {
+            Step::Write { .. } if self.holds_claim => Action::Fail, // for now
+            Step::Write { bytes, .. } => {
+                Action::Write { protocol: ProtocolBytes::new(bytes), object: &[], last: false }
+            }
+            Step::Read { max } => Action::ReadProtocol { max },
+            Step::AwaitEnd => Action::ReadEnd,
+            _ => Action::Fail,
+        }
+    }
+
+    /// How much to read where `max` bytes of the protocol are due. Not beyond them in the bare format: a Unix
+    /// socket that is closed with unread bytes is reset. Nor within a large object, which the system may move
+    /// by itself.
+    fn read_ahead(&self, max: usize) -> usize {
+        let begins = self.connection.side() != Some(Side::Sender) && self.connection.moved() == 0;
+        let is_framed = self.is_later || self.is_framed();
+        if is_framed && begins { READ_AHEAD } else { max }
     }
 
     /// Bytes came where [`Action::ReadEnd`] expected the end of the stream.
@@ -318,7 +553,7 @@ impl Exchange {
     /// ```
     pub fn handle_unexpected(&mut self, n: usize) {
         match self.connection.step() {
-            Step::Receive { .. } => self.connection.abort("the object was not read to its end"),
+            Step::Receive { .. } => self.connection.abort(NOT_READ_TO_END),
             _ => self.connection.handle_moved(n),
         }
     }
@@ -331,11 +566,15 @@ impl Exchange {
     ///
     /// let mut exchange = Exchange::server(&Config::default());
     /// exchange.transport_failed(Abort::new("the server is stopping", None));
-    /// let aborted = LocalError::Aborted { reason: "the server is stopping" };
+    /// let aborted = LocalError::Aborted { reason: "the server is stopping", code: 0 };
     /// assert_eq!(exchange.error(None).cause(), Some(Cause::Local(aborted)));
     /// ```
     pub fn transport_failed(&mut self, error: io::Error) {
         match error.downcast::<Abort>() {
+            // The first error stays, and the peer is told nothing more.
+            _ if matches!(self.connection.outcome(), Some(Err(_))) => {
+                self.connection.handle_reset();
+            }
             Ok(Abort { reason, source }) => self.abort(reason, source.map(Into::into)),
             Err(error) => {
                 self.connection.handle_reset();
@@ -358,11 +597,14 @@ impl Exchange {
     /// ```
     pub fn abort(&mut self, reason: &'static str, source: Option<BoxError>) {
         // After a failure of the connection, `source` is usually that failure, returned by the handler.
-        let failed_before = matches!(self.connection.step(), Step::Done(Err(_)));
-        self.connection.abort(reason);
-        match source {
-            Some(source) if !failed_before => self.keep(source),
-            source => drop_application_value(source),
+        // And a second failure would keep the peer from learning of the first.
+        if let Some(Err(_)) = self.connection.outcome() {
+            return drop_application_value(source);
+        }
+        let code = source.as_ref().map_or(0, Failure::code_of);
+        self.connection.abort_with_code(reason, code);
+        if let Some(source) = source {
+            self.keep(source);
         }
     }
 
@@ -379,15 +621,18 @@ impl Exchange {
     /// assert!(error.to_string().starts_with("127.0.0.1:8089: "));
     /// ```
     pub fn error(&self, peer: Option<SocketAddr>) -> Error {
-        let cause = match self.connection.step() {
-            Step::Done(Err(cause)) => cause,
-            _ => LocalError::Aborted { reason: "the application failed after the end" }.into(),
+        let cause = match self.connection.outcome() {
+            Some(Err(cause)) => cause,
+            _ => LocalError::Aborted { reason: "the application failed after the end", code: 0 }
+                .into(),
         };
+        // The peer's own reason says more than the error of the write that has failed.
+        let is_of_peer = matches!(cause, Cause::Peer(PeerError::Aborted(_)));
         Error::Transfer {
             peer,
             packet: self.connection.packet(),
             cause,
-            source: self.source.clone(),
+            source: self.source.clone().filter(|_| !is_of_peer),
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Lent<T> {
     /// `None` only while it is dropped.
     value: Option<T>,
     home: Option<Home<T>>,
+    /// Whether the lender still wants it. If not, it is dropped.
+    is_wanted: fn(&T) -> bool,
 }
 
 /// Where a lent value comes back to.
@@ -29,13 +31,19 @@ pub struct Home<T>(Arc<Mutex<Option<T>>>);
 impl<T> Lent<T> {
     /// Lends a value.
     pub fn new(value: T) -> (Self, Home<T>) {
+        Self::while_wanted(value, |_| true)
+    }
+
+    /// Lends a value that comes back only if it is wanted then.
+    pub fn while_wanted(value: T, is_wanted: fn(&T) -> bool) -> (Self, Home<T>) {
         let home = Arc::new(Mutex::new(None));
-        (Self { value: Some(value), home: Some(Home(Arc::clone(&home))) }, Home(home))
+        let lent = Self { value: Some(value), home: Some(Home(Arc::clone(&home))), is_wanted };
+        (lent, Home(home))
     }
 
     /// A value that has no lender: it is dropped with this.
     pub fn owned(value: T) -> Self {
-        Self { value: Some(value), home: None }
+        Self { value: Some(value), home: None, is_wanted: |_| false }
     }
 }
 
@@ -63,7 +71,8 @@ impl<T> DerefMut for Lent<T> {
 impl<T> Drop for Lent<T> {
     fn drop(&mut self) {
         if let Some(Home(home)) = &self.home {
-            *home.lock().unwrap_or_else(PoisonError::into_inner) = self.value.take();
+            let value = self.value.take().filter(self.is_wanted);
+            *home.lock().unwrap_or_else(PoisonError::into_inner) = value;
         }
     }
 }

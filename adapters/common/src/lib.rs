@@ -12,19 +12,21 @@ pub mod object;
 mod panic;
 mod receipt;
 mod request;
+mod session;
 mod shared_registry;
 pub mod socket;
 pub mod tcp;
 
 pub use address::{Address, InvalidAddress};
 pub use clock::{now, registry_now, to_std};
-pub use error::{BoxError, Error};
-pub use exchange::{Abort, Action, Exchange, Goal, PacketBytes, Revoker};
+pub use error::{BoxError, Error, Failure};
+pub use exchange::{Abort, Action, Exchange, Goal, ProtocolBytes, READ_AHEAD, Revoker};
 pub use lend::{Home, Lent};
 pub use new_file::NewFile;
 pub use panic::{catch_application_panic, drop_application_value, drop_panic_payload};
 pub use receipt::Receipt;
 pub use request::Request;
+pub use session::{GRACE, SHARE};
 pub use shared_registry::{ClaimGuard, SharedRegistry};
 
 #[cfg(doctest)]

@@ -22,6 +22,13 @@ pub const SINK_FAILED: &str = "the object cannot be written";
 /// The reason of an [`Abort`](crate::Abort): a send was cancelled, or failed, in the middle.
 pub const SEND_GIVEN_UP: &str = "a send was given up before the end of the object";
 
+/// The reason of an [`Abort`](crate::Abort): an object was committed before all of it was read.
+pub const NOT_READ_TO_END: &str = "the object was not read to its end";
+
+/// The reason of an [`Abort`](crate::Abort): in the framed format, a write was given more bytes than it took,
+/// and the object ended before they followed.
+pub const ENDED_WITHIN_WRITE: &str = "the object ended before all bytes of a write had been sent";
+
 /// The reason of an [`Abort`](crate::Abort): more was sent after the end of the object.
 pub const ENDED_ALREADY: &str = "the object has ended already";
 

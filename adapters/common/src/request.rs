@@ -23,6 +23,7 @@ pub struct Request {
     key: Key,
     /// `None`: what the sender knows.
     size: Option<ObjectSize>,
+    framed: bool,
 }
 
 impl Request {
@@ -36,7 +37,23 @@ impl Request {
     /// assert_eq!(Request::new(key), Request::from(key));
     /// ```
     pub const fn new(key: Key) -> Self {
-        Self { key, size: None }
+        Self { key, size: None, framed: false }
+    }
+
+    /// Asks for the framed format: the end of the object, the receipt and the reason for a failure are on
+    /// the wire. They hold over proxies, tunnels, TLS and Unix sockets. A peer that has only the bare format,
+    /// such as the original, refuses it.
+    ///
+    /// ```
+    /// use dataserver_common::Request;
+    /// use dataserver_core::{Direction, Key};
+    ///
+    /// let request = Request::new(Key::from_name("report")).framed();
+    /// assert!(request.packet(Direction::Put).is_framed());
+    /// ```
+    #[must_use]
+    pub const fn framed(self) -> Self {
+        Self { framed: true, ..self }
     }
 
     /// Declares this size, or none with [`ObjectSize::UNKNOWN`]. The object must have exactly this size, or
@@ -79,6 +96,7 @@ impl Request {
             Direction::Put => StartPacket::put(self.key),
             Direction::Get => StartPacket::get(self.key),
         };
+        let packet = if self.framed { packet.framed() } else { packet };
         packet.with_object_size(self.size.unwrap_or(ObjectSize::UNKNOWN))
     }
 }

@@ -85,6 +85,25 @@ pub fn has_ended(socket: impl AsFd) -> io::Result<bool> {
     }
 }
 
+/// Whether nothing has arrived that was not read, not even the end of the stream or a reset.
+///
+/// ```
+/// use std::io::Write;
+/// use std::os::unix::net::UnixStream;
+/// use dataserver_common::socket;
+///
+/// let (ours, mut theirs) = UnixStream::pair()?;
+/// assert!(socket::is_quiet(&ours));
+/// theirs.write_all(b"hello")?;
+/// assert!(!socket::is_quiet(&ours));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn is_quiet(socket: impl AsFd) -> bool {
+    let peek = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let peeked = retry_on_intr(|| net::recv(&socket, &mut [0; 1], peek));
+    matches!(peeked, Err(Errno::AGAIN))
+}
+
 /// Has a write to a closed peer be an error, and not a signal, where that is an option of the socket
 /// (`SO_NOSIGPIPE` of Apple's systems). Elsewhere each [`write()`] says so, and this does nothing.
 ///

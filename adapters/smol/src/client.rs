@@ -11,6 +11,7 @@ use dataserver_core::Config;
 use futures_lite::future;
 
 use crate::object::{ObjectReader, ObjectWriter};
+use crate::session::Session;
 use crate::socket::Socket;
 
 /// The address of a server, and how to connect. Each put and get is a connection of its own.
@@ -129,7 +130,23 @@ impl Client {
         ObjectReader::open(self.connect().await?, request, &self.config).await
     }
 
-    async fn connect(&self) -> Result<Socket, Error> {
+    /// Puts and gets objects one after the other over one connection, in the framed format.
+    ///
+    /// ```no_run
+    /// use dataserver_smol::{Client, Key};
+    ///
+    /// # async fn example() -> Result<(), dataserver_smol::Error> {
+    /// let mut session = Client::new("127.0.0.1:8089")?.session();
+    /// session.put(Key::from_name("line")).await?.send("one").await?;
+    /// session.put(Key::from_name("line")).await?.send("two").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn session(&self) -> Session {
+        Session::of_client(self, &self.config)
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Socket, Error> {
         let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
         let unknown = |error| failed(self.address.to_string(), error);
         let addresses = match self.address.socket_addr() {

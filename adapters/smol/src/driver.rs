@@ -6,15 +6,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use async_io::Timer;
-use dataserver_common::{Action, BoxError, Error, Exchange, Goal, Receipt, Request, now, to_std};
-use dataserver_core::{Config, Direction, Instant, Side, StartPacket, Step};
+use dataserver_common::{
+    Action, BoxError, Error, Exchange, Goal, READ_AHEAD, Receipt, Request, now, to_std,
+};
+use dataserver_core::{Config, Direction, Instant, Step};
 use futures_lite::FutureExt;
 
 use crate::transport::Transport;
 
 /// A connection and its transport.
-pub(crate) struct Driver<T: ?Sized = dyn Transport + Send> {
+pub(crate) struct Driver<T: Transport + ?Sized = dyn Transport + Send> {
     pub(crate) exchange: Exchange,
+    /// Something was written, and may wait in a buffer of the transport.
+    unflushed: bool,
     timer: Timer,
     /// When the timer is set to go off: at the deadline, or before it.
     timer_due: Option<Instant>,
@@ -43,7 +47,29 @@ impl Driver {
 
     fn new(exchange: Exchange, transport: impl Transport + Send + 'static) -> Box<Self> {
         let timer = Timer::never();
-        Box::new(Driver { exchange, timer, timer_due: None, attempts: 0, transport })
+        let (unflushed, timer_due, attempts) = (false, None, 0);
+        Box::new(Driver { exchange, unflushed, timer, timer_due, attempts, transport })
+    }
+
+    /// Begins with the first object of a session, over a transport that is connected already.
+    pub(crate) fn first_client(&mut self, direction: Direction, request: Request, config: &Config) {
+        self.exchange = Exchange::client(direction, request, config);
+    }
+
+    /// Goes on with the next object of a session, if the last one has succeeded and nothing has arrived
+    /// behind it, not even the end of the stream.
+    pub(crate) fn next_client(
+        &mut self,
+        direction: Direction,
+        request: Request,
+        config: &Config,
+    ) -> bool {
+        let is_idle = self.exchange.has_ended_session() && !self.exchange.has_read_ahead();
+        if !is_idle || !self.transport.is_quiet() {
+            return false;
+        }
+        self.exchange.next_client(direction, request, config);
+        true
     }
 
     /// Goes on until the application has what it wants. Returns how many bytes of the object moved.
@@ -61,16 +87,18 @@ impl Driver {
         loop {
             let before = self.exchange.connection.moved();
             match self.exchange.next(goal) {
-                Action::ReadPacket { max } => {
-                    let mut packet = [0; StartPacket::LEN];
-                    if let Some(n) = ready!(self.poll_read(cx, &mut packet[..max])) {
-                        self.exchange.connection.handle_read(&packet[..n]);
+                Action::ReadProtocol { max } => {
+                    let mut buffer = [0; READ_AHEAD];
+                    if let Some(n) = ready!(self.poll_read(cx, &mut buffer[..max])) {
+                        self.exchange.handle_read(&buffer[..n]);
                     }
                 }
-                Action::Write { packet, object, last } => {
-                    let slices = [IoSlice::new(packet.as_slice()), IoSlice::new(object)];
+                Action::Write { protocol, object, last } => {
+                    let slices = [IoSlice::new(protocol.as_slice()), IoSlice::new(object)];
                     ready!(self.poll_write(cx, &slices, last));
-                    if self.exchange.connection.side() == Some(Side::Receiver) {
+                    if let Step::Read { .. } | Step::Receive { .. } | Step::Done(_) =
+                        self.exchange.connection.step()
+                    {
                         self.yield_next(); // the peer has work to do: an attempt now would fail
                     }
                 }
@@ -80,6 +108,7 @@ impl Driver {
                     }
                 }
                 Action::ReceiveFile { file, max } => {
+                    ready!(self.poll_flush(cx));
                     let received = self.poll_attempt(cx, |transport, cx| {
                         transport.poll_receive_file(cx, file, max)
                     });
@@ -97,7 +126,7 @@ impl Driver {
                     }
                 }
                 Action::ReadEnd => {
-                    if let Some(n) = ready!(self.poll_read(cx, &mut [0])) {
+                    if let Some(n) = ready!(self.poll_read(cx, &mut [0; 4096])) {
                         self.exchange.handle_unexpected(n);
                     }
                 }
@@ -126,7 +155,8 @@ impl Driver {
         }
     }
 
-    /// Ends the object, and leaves the transport to be closed gracefully.
+    /// Ends the object. In the bare format this leaves the transport to be closed gracefully. In the framed
+    /// format another object may follow.
     pub(crate) async fn finish(&mut self) -> Result<Receipt, Error> {
         poll_fn(|cx| self.poll_finish(cx)).await
     }
@@ -134,18 +164,59 @@ impl Driver {
     /// [`finish`](Self::finish), to be polled.
     pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<Receipt, Error>> {
         ready!(self.poll_run(cx, &mut Goal::End))?;
-        Poll::Ready(match self.transport.disarm() {
-            Ok(()) => self.exchange.receipt(self.transport.peer_addr()),
-            Err(error) => {
-                Err(self.abort("the transport cannot be closed gracefully", Some(error.into())))
+        ready!(self.poll_flush_receipt(cx))?;
+        if !self.exchange.is_framed() {
+            if let Err(error) = self.transport.disarm() {
+                let reason = "the transport cannot be closed gracefully";
+                return Poll::Ready(Err(self.failed_at_end(reason, error)));
             }
-        })
+        }
+        Poll::Ready(self.exchange.receipt(self.transport.peer_addr()))
     }
 
-    /// The application failed. If the connection had failed before, its first error stays.
-    pub(crate) fn abort(&mut self, reason: &'static str, source: Option<BoxError>) -> Error {
+    /// The application failed. If the connection had failed before, its first error stays. The peer is
+    /// told, if the format and the moment allow it.
+    pub(crate) async fn abort(&mut self, reason: &'static str, source: Option<BoxError>) -> Error {
         self.exchange.abort(reason, source);
-        self.error()
+        self.conclude().await
+    }
+
+    /// Ends a connection that has failed: the peer is told why, or its reason is read.
+    pub(crate) async fn conclude(&mut self) -> Error {
+        match self.run(Goal::End).await {
+            Ok(_) => self.error(),
+            Err(error) => error,
+        }
+    }
+
+    /// Goes on with the next object of the client.
+    pub(crate) fn next_object(&mut self, config: &Config) {
+        self.exchange.next_server(config);
+    }
+
+    /// Ends a session before its next object.
+    pub(crate) async fn end_session(&mut self) {
+        self.exchange.abort("the session has ended", None);
+        if self.run(Goal::End).await.is_ok() {
+            _ = poll_fn(|cx| self.poll_flush_receipt(cx)).await; // the peer need not know
+        }
+    }
+
+    /// After the end, no timer of the core runs: a transport that cannot flush now fails.
+    fn poll_flush_receipt(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
+        self.unflushed = false;
+        Poll::Ready(
+            flushed.map_err(|error| self.failed_at_end("the receipt cannot be sent", error)),
+        )
+    }
+
+    fn failed_at_end(&self, reason: &'static str, error: io::Error) -> Error {
+        let packet = self.exchange.connection.packet();
+        Error::aborted(self.transport.peer_addr(), packet, reason, Some(error.into()))
     }
 
     fn error(&self) -> Error {
@@ -158,6 +229,11 @@ impl Driver {
 
     /// Reads some bytes. `None` if something else was reported to the core.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Option<usize>> {
+        match self.exchange.take_ahead(buffer) {
+            0 => {}
+            taken => return Poll::Ready(Some(taken)),
+        }
+        ready!(self.poll_flush(cx));
         let read = ready!(self.poll_attempt(cx, |transport, cx| transport.poll_read(cx, buffer)));
         if read == Some(0) {
             self.exchange.connection.handle_end_of_stream();
@@ -165,7 +241,17 @@ impl Driver {
         Poll::Ready(read.filter(|n| *n > 0))
     }
 
+    /// Has the transport write what waits in a buffer of it: the peer may be waiting for that.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unflushed {
+            let flushed = Pin::new(&mut self.transport).poll_flush(cx).map_ok(|()| 0);
+            self.unflushed = ready!(self.poll_attempted(cx, flushed)).is_none();
+        }
+        Poll::Ready(())
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>], last: bool) -> Poll<()> {
+        self.unflushed = true;
         let written = self.poll_attempt(cx, |transport, cx| match last {
             true => transport.poll_write_last(cx, slices),
             false => transport.poll_write_vectored(cx, slices),
@@ -190,7 +276,16 @@ impl Driver {
             return Poll::Pending;
         }
         self.attempts += 1;
-        Poll::Ready(match io(Pin::new(&mut self.transport), cx) {
+        let attempted = io(Pin::new(&mut self.transport), cx);
+        self.poll_attempted(cx, attempted)
+    }
+
+    fn poll_attempted(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempted: Poll<io::Result<usize>>,
+    ) -> Poll<Option<usize>> {
+        Poll::Ready(match attempted {
             Poll::Ready(Ok(moved)) => Some(moved),
             Poll::Ready(Err(error)) => {
                 if error.kind() != io::ErrorKind::Interrupted {
@@ -229,6 +324,15 @@ impl Driver {
             if self.timer_due.take() == Some(deadline) {
                 return Poll::Ready(());
             }
+        }
+    }
+}
+
+/// A stream whose last object has succeeded is closed gracefully.
+impl<T: Transport + ?Sized> Drop for Driver<T> {
+    fn drop(&mut self) {
+        if self.exchange.has_ended_session() {
+            _ = self.transport.disarm(); // then it is closed as it is
         }
     }
 }

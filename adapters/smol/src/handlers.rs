@@ -5,16 +5,17 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use dataserver_common::{
     BoxError, ClaimGuard, Error, Goal, Home, Lent, Receipt, SharedRegistry, drop_panic_payload,
 };
 use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
-use futures_lite::FutureExt;
+use futures_lite::{FutureExt, future};
 
 use crate::driver::Driver;
 use crate::object::{ObjectReader, ObjectWriter};
+use crate::recall::Recall;
 use crate::transport::Transport;
 
 /// A boxed future that may move between threads, for the function that spawns connections.
@@ -354,7 +355,8 @@ impl<K: Kind> Handlers<K> {
         WeakHandlers { registry: Arc::downgrade(&self.registry) }
     }
 
-    /// Serves one connection that was accepted, from the start packet to the end.
+    /// Serves the first object of a connection that was accepted, from the start packet to the end, and
+    /// closes it. [`serve_session`](Self::serve_session) goes on with further objects.
     ///
     /// # Cancel safety
     /// If this future is dropped, the connection is aborted, and its entry may be claimed again, unless it
@@ -392,41 +394,118 @@ impl<K: Kind> Handlers<K> {
         transport: impl Transport + Send + 'static,
         config: &Config,
     ) -> Result<Receipt, Error> {
-        let driver = Driver::server(transport, config);
-        self.serve_driver(driver, config.max_object_size, &OnceLock::new()).await
+        let mut driver = Driver::server(transport, config);
+        driver.run(Goal::Start).await?;
+        let (driver, outcome) = Box::pin(self.handle(driver, config.max_object_size)).await;
+        let goes_on = outcome.is_ok();
+        if let Some(mut driver) = driver.filter(|driver| goes_on && driver.exchange.is_framed()) {
+            driver.next_object(config);
+            driver.end_session().await;
+        }
+        outcome
     }
 
-    /// [`serve`](Self::serve), which tells the start packet as soon as it is known.
-    pub(crate) async fn serve_driver(
+    /// Serves a connection that was accepted until it ends. In the bare format it carries one object, in the
+    /// framed format any number. `report` is called for each object.
+    ///
+    /// # Cancel safety
+    /// As for [`serve`](Self::serve).
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use dataserver_smol::{Config, Error, Handlers, Key, Session, Socket};
+    /// use futures_lite::future;
+    ///
+    /// const NOTE: Key = Key::from_name("note");
+    ///
+    /// # let path = std::env::temp_dir().join(format!("dataserver-note-{}", std::process::id()));
+    /// # let target = path.clone();
+    /// let (client, server) = UnixStream::pair()?;
+    /// let handlers = Handlers::new();
+    /// handlers.on_put(NOTE, move |object| object.receive_to(target.clone()))?;
+    /// let config = Config::default();
+    /// let mut served = 0;
+    /// let serve = handlers.serve_session(Socket::from_unix(server)?, &config, |outcome| {
+    ///     served += u32::from(outcome.is_ok());
+    /// });
+    /// let mut session = Session::over(Socket::from_unix(client)?, &config);
+    /// let put = async move {
+    ///     for note in ["one", "two"] {
+    ///         session.put(NOTE).await?.send(note).await?;
+    ///     }
+    ///     Ok::<_, Error>(())
+    /// };
+    /// let (_, put) = future::block_on(future::zip(serve, put));
+    /// put?;
+    /// assert_eq!(served, 2);
+    /// # assert_eq!(std::fs::read_to_string(&path)?, "two");
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn serve_session(
+        &self,
+        transport: impl Transport + Send + 'static,
+        config: &Config,
+        report: impl FnMut(Result<Receipt, Error>),
+    ) {
+        let mut driver = Driver::server(transport, config);
+        let begun = driver.run(Goal::Start).await;
+        Box::pin(self.serve_begun(driver, begun, config, None, |_| {}, report)).await;
+    }
+
+    /// Serves a connection whose first start packet was read, until it ends. `progress` is told the start
+    /// packet of each object, and `None` between two of them.
+    pub(crate) async fn serve_begun(
         &self,
         mut driver: Box<Driver>,
-        max_object_size: Option<u64>,
-        packet: &OnceLock<StartPacket>,
-    ) -> Result<Receipt, Error> {
-        driver.run(Goal::Start).await?;
-        driver.exchange.connection.packet().inspect(|known| _ = packet.set(*known));
-        // On the heap: a connection that waits for its start packet should not hold so much.
-        Box::pin(self.handle(driver, max_object_size)).await
+        mut begun: Result<usize, Error>,
+        config: &Config,
+        recall: Option<&Recall>,
+        progress: impl Fn(Option<StartPacket>),
+        mut report: impl FnMut(Result<Receipt, Error>),
+    ) {
+        for objects in 1.. {
+            if let Err(error) = begun {
+                return report(Err(error));
+            }
+            if driver.exchange.has_ended_session() {
+                return;
+            }
+            progress(driver.exchange.connection.packet());
+            let (served, outcome) = self.handle(driver, config.max_object_size).await;
+            let goes_on = outcome.is_ok();
+            let served = served.filter(|driver| goes_on && driver.exchange.is_framed());
+            report(outcome);
+            let Some(served) = served else { return };
+            progress(None);
+            driver = served;
+            driver.next_object(config);
+            begun = next_start_packet(&mut driver, recall, objects).await;
+        }
     }
 
-    /// Serves a connection whose start packet has been read.
+    /// Serves an object whose start packet has been read. Returns the connection, unless the handler has
+    /// kept it.
     async fn handle(
         &self,
         mut driver: Box<Driver>,
         max_object_size: Option<u64>,
-    ) -> Result<Receipt, Error> {
+    ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
         let connection = &mut driver.exchange.connection;
         let Step::Decide(packet) = connection.step() else {
-            return Err(driver.abort("there was no start packet", None));
+            let error = driver.abort("there was no start packet", None).await;
+            return (Some(driver), Err(error));
         };
         let claim = match self.registry.claim(&packet, max_object_size) {
             Ok(claim) => claim,
             Err(refusal) => {
                 connection.refuse(refusal);
-                return driver.finish().await;
+                let error = driver.conclude().await;
+                return (Some(driver), Err(error));
             }
         };
         connection.accept(claim.limit());
+        driver.exchange.set_holds_claim(true);
 
         // An object that the handler has moved elsewhere is of no use when it has ended.
         let _revoker = driver.exchange.revoker();
@@ -440,9 +519,7 @@ impl<K: Kind> Handlers<K> {
                     Some(Handler::Put(handler)) => {
                         K::call(handler, ObjectReader { driver: lent }).await
                     }
-                    Some(Handler::Get(handler)) => {
-                        K::call(handler, ObjectWriter { driver: lent }).await
-                    }
+                    Some(Handler::Get(handler)) => K::call(handler, ObjectWriter::of(lent)).await,
                     None => Err("the claim is held".into()),
                 }
             };
@@ -459,14 +536,38 @@ impl<K: Kind> Handlers<K> {
                 Some(("the handler panicked", None))
             }
         };
-        match (driver, failure) {
-            (Some(driver), None) => driver.exchange.receipt(peer),
-            (Some(mut driver), Some((reason, source))) => Err(driver.abort(reason, source)),
-            (None, failure) => {
-                let (reason, source) = failure.unwrap_or(("the handler kept its object", None));
-                Err(Error::aborted(peer, Some(packet), reason, source))
-            }
+        let Some(mut driver) = driver else {
+            let (reason, source) = failure.unwrap_or(("the handler kept its object", None));
+            return (None, Err(Error::aborted(peer, Some(packet), reason, source)));
+        };
+        driver.exchange.set_holds_claim(false);
+        let outcome = match failure {
+            None => driver.exchange.receipt(peer),
+            Some((reason, source)) => Err(driver.abort(reason, source).await),
+        };
+        (Some(driver), outcome)
+    }
+}
+
+/// Waits for the next start packet of a session, unless the server needs its place.
+async fn next_start_packet(
+    driver: &mut Driver,
+    recall: Option<&Recall>,
+    objects: u32,
+) -> Result<usize, Error> {
+    let Some(recall) = recall else { return driver.run(Goal::Start).await };
+    let asked = async {
+        recall.asked(objects).await;
+        None
+    };
+    let begun = future::or(asked, async { Some(driver.run(Goal::Start).await) }).await;
+    match begun {
+        Some(begun) => begun,
+        None if driver.exchange.awaits_start_packet() => {
+            driver.end_session().await;
+            Ok(0)
         }
+        None => driver.run(Goal::Start).await, // it has begun already
     }
 }
 

@@ -14,11 +14,12 @@ use dataserver_common::object::{
     ENDED_ALREADY, FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE,
     copy_buffer, open_regular, regular_len,
 };
-use dataserver_common::{Error, Goal, Lent, NewFile, Receipt, Request};
+use dataserver_common::{Error, Goal, Lent, NewFile, READ_AHEAD, Receipt, Request};
 use dataserver_core::{Config, Direction, ObjectSize};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::driver::Driver;
+use crate::session::{Retry, is_closing};
 use crate::transport::Transport;
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
@@ -86,9 +87,19 @@ impl ObjectReader {
         request: impl Into<Request>,
         config: &Config,
     ) -> Result<Self, Error> {
-        let mut driver = Driver::client(transport, Direction::Get, request.into(), config);
+        let driver = Driver::client(transport, Direction::Get, request.into(), config);
+        Self::start(Lent::owned(driver)).await
+    }
+
+    pub(crate) async fn start(mut driver: Lent<Box<Driver>>) -> Result<Self, Error> {
         driver.run(Goal::Start).await?;
-        Ok(Self { driver: Lent::owned(driver) })
+        Ok(Self { driver })
+    }
+
+    /// [`start`](Self::start), and waits for the first frame.
+    pub(crate) async fn answered(mut driver: Lent<Box<Driver>>) -> Result<Self, Error> {
+        driver.run(Goal::Answer).await?;
+        Ok(Self { driver })
     }
 
     /// The size that was declared in the start packet.
@@ -141,13 +152,13 @@ impl ObjectReader {
     pub async fn receive_to(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
         let path = path.as_ref().to_owned();
         let file = unblock(move || NewFile::create(path)).await;
-        let file = file.map_err(|error| self.sink_failed(error))?;
+        let file = self.sink(file).await?;
         self.receive_file(file.file()).await?;
-        let data = file.file().try_clone().map_err(|error| self.sink_failed(error))?;
+        let data = self.sink(file.file().try_clone()).await?;
         let synced = unblock(move || data.sync_all()).await;
         // Here, so that a future that is dropped renames nothing later.
         let renamed = synced.and_then(|()| file.rename());
-        if let Some(directory) = renamed.map_err(|error| self.sink_failed(error))? {
+        if let Some(directory) = self.sink(renamed).await? {
             _ = unblock(move || directory.sync_all()).await; // see `NewFile::commit`
         }
         self.commit().await
@@ -178,14 +189,28 @@ impl ObjectReader {
     pub async fn receive_file(&mut self, mut file: &File) -> Result<u64, Error> {
         let before = self.driver.exchange.connection.moved();
         if self.declared_size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
-            while self.driver.run(Goal::ReceiveFile(file)).await? > 0 {}
+            while self.receive_some(file).await? > 0 {}
         }
-        let mut buffer = copy_buffer().map_err(|error| self.sink_failed(error))?;
+        let mut buffer = self.sink(copy_buffer()).await?;
         loop {
             match self.driver.run(Goal::Receive(&mut buffer)).await? {
                 0 => return Ok(self.driver.exchange.connection.moved() - before),
-                n => file.write_all(&buffer[..n]).map_err(|error| self.sink_failed(error))?,
+                n => self.sink(file.write_all(&buffer[..n])).await?,
             }
+        }
+    }
+
+    /// Receives what was read ahead, or what the system can move to the file. 0 if the rest is to be read
+    /// and written.
+    async fn receive_some(&mut self, mut file: &File) -> Result<usize, Error> {
+        match self.driver.run(Goal::ReceiveFile(file)).await? {
+            0 if self.driver.exchange.has_read_ahead() => {
+                let mut ahead = vec![0; READ_AHEAD];
+                let read = self.driver.run(Goal::Receive(&mut ahead)).await?;
+                self.sink(file.write_all(&ahead[..read])).await?;
+                Ok(read)
+            }
+            received => Ok(received),
         }
     }
 
@@ -210,8 +235,12 @@ impl ObjectReader {
         self.driver.finish().await
     }
 
-    fn sink_failed(&mut self, error: io::Error) -> Error {
-        self.driver.abort(SINK_FAILED, Some(error.into()))
+    /// What the file for the object has given. If it has failed, the connection is aborted.
+    async fn sink<T>(&mut self, given: io::Result<T>) -> Result<T, Error> {
+        match given {
+            Ok(given) => Ok(given),
+            Err(error) => Err(self.driver.abort(SINK_FAILED, Some(error.into())).await),
+        }
     }
 }
 
@@ -259,6 +288,8 @@ impl fmt::Debug for ObjectReader {
 #[must_use = "dropping it aborts the connection"]
 pub struct ObjectWriter {
     pub(crate) driver: Lent<Box<Driver>>,
+    /// What to do if the server ends the session at this moment.
+    pub(crate) retry: Option<Box<Retry>>,
 }
 
 impl ObjectWriter {
@@ -291,7 +322,11 @@ impl ObjectWriter {
         config: &Config,
     ) -> Self {
         let driver = Driver::client(transport, Direction::Put, request.into(), config);
-        Self { driver: Lent::owned(driver) }
+        Self::of(Lent::owned(driver))
+    }
+
+    pub(crate) fn of(driver: Lent<Box<Driver>>) -> Self {
+        Self { driver, retry: None }
     }
 
     /// The size that is declared in the start packet, or will be.
@@ -333,6 +368,17 @@ impl ObjectWriter {
     /// ```
     pub async fn send(mut self, bytes: impl AsRef<[u8]>) -> Result<Receipt, Error> {
         let bytes = bytes.as_ref();
+        let is_whole = self.driver.exchange.connection.moved() == 0;
+        let retry = self.retry.take().filter(|_| is_whole);
+        match (self.send_once(bytes).await, retry) {
+            (Err(error), Some(retry)) if is_closing(&error) => {
+                retry.begin().await?.send_once(bytes).await
+            }
+            (sent, _) => sent,
+        }
+    }
+
+    async fn send_once(mut self, bytes: &[u8]) -> Result<Receipt, Error> {
         self.driver.exchange.declare_known_size(bytes.len() as u64);
         self.send_last(bytes).await?;
         self.finish().await
@@ -358,10 +404,9 @@ impl ObjectWriter {
     /// ```
     pub async fn send_path(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
         let path = path.as_ref().to_owned();
-        match unblock(move || open_regular(&path)).await {
-            Ok(file) => self.send_file(&file).await,
-            Err(error) => Err(self.source_failed(error)),
-        }
+        let opened = unblock(move || open_regular(&path)).await;
+        let file = self.source(opened).await?;
+        self.send_file(&file).await
     }
 
     /// Sends an open file from its cursor to its end, and waits for the receipt. The size of a regular
@@ -392,15 +437,15 @@ impl ObjectWriter {
     pub async fn send_file(mut self, mut file: &File) -> Result<Receipt, Error> {
         let len = regular_len(file);
         let mut first = Vec::with_capacity(FIRST_BYTES);
-        match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
-            Ok(FIRST_BYTES) => {}
+        let read = file.take(FIRST_BYTES as u64).read_to_end(&mut first);
+        match (self.source(read).await?, len) {
+            (FIRST_BYTES, _) => {}
             // The whole file, whatever its metadata says: files below `/proc` and `/sys` have other sizes.
-            Ok(_) if len.is_some() => return self.send(&first).await,
-            Ok(_) => {
+            (_, Some(_)) => return self.send(&first).await,
+            (_, None) => {
                 self.send_last(&first).await?;
                 return self.finish().await;
             }
-            Err(error) => return Err(self.source_failed(error)),
         }
         // Less than was read is wrong: the metadata of such a file says nothing.
         if let Some(len) = len.filter(|len| *len >= FIRST_BYTES as u64) {
@@ -410,9 +455,9 @@ impl ObjectWriter {
         rest.0.send_all(&first).await?;
         drop(first); // no buffer is held for what follows
         while rest.0.driver.run(Goal::SendFile(file)).await? > 0 {}
-        let mut buffer = copy_buffer().map_err(|error| rest.0.source_failed(error))?;
+        let mut buffer = rest.0.source(copy_buffer()).await?;
         loop {
-            match rest.0.read_of(file.read(&mut buffer))? {
+            match rest.0.read_of(file.read(&mut buffer)).await? {
                 Some(0) => break,
                 Some(n) => rest.0.send_all(&buffer[..n]).await?,
                 None => {}
@@ -443,9 +488,9 @@ impl ObjectWriter {
     ) -> Result<Receipt, Error> {
         let rest = AbortOnDrop(&mut self);
         rest.0.driver.run(Goal::Start).await?;
-        let mut buffer = copy_buffer().map_err(|error| rest.0.source_failed(error))?;
+        let mut buffer = rest.0.source(copy_buffer()).await?;
         loop {
-            match rest.0.read_of(reader.read(&mut buffer).await)? {
+            match rest.0.read_of(reader.read(&mut buffer).await).await? {
                 Some(0) => break,
                 Some(n) => rest.0.send_all(&buffer[..n]).await?,
                 None => {}
@@ -479,7 +524,7 @@ impl ObjectWriter {
         let rest = AbortOnDrop(self);
         while !bytes.is_empty() {
             match rest.0.driver.run(Goal::SendLast(bytes)).await? {
-                0 => return Err(rest.0.driver.abort(ENDED_ALREADY, None)),
+                0 => return Err(rest.0.driver.abort(ENDED_ALREADY, None).await),
                 n => bytes = &bytes[n..],
             }
         }
@@ -490,7 +535,7 @@ impl ObjectWriter {
     async fn send_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             match self.driver.run(Goal::Send(bytes)).await? {
-                0 => return Err(self.driver.abort(ENDED_ALREADY, None)),
+                0 => return Err(self.driver.abort(ENDED_ALREADY, None).await),
                 n => bytes = &bytes[n..],
             }
         }
@@ -499,16 +544,19 @@ impl ObjectWriter {
 
     /// How many bytes a source has given; `None` if it was interrupted. If it failed, the connection is
     /// aborted.
-    fn read_of(&mut self, read: io::Result<usize>) -> Result<Option<usize>, Error> {
+    async fn read_of(&mut self, read: io::Result<usize>) -> Result<Option<usize>, Error> {
         match read {
-            Ok(n) => Ok(Some(n)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-            Err(error) => Err(self.source_failed(error)),
+            read => self.source(read).await.map(Some),
         }
     }
 
-    fn source_failed(&mut self, error: io::Error) -> Error {
-        self.driver.abort(SOURCE_FAILED, Some(error.into()))
+    /// What the source of the object has given. If it has failed, the connection is aborted.
+    async fn source<T>(&mut self, given: io::Result<T>) -> Result<T, Error> {
+        match given {
+            Ok(given) => Ok(given),
+            Err(error) => Err(self.driver.abort(SOURCE_FAILED, Some(error.into())).await),
+        }
     }
 }
 

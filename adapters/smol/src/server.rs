@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_channel::{Receiver, Sender};
@@ -16,15 +16,16 @@ use async_io::{Async, Timer};
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use dataserver_common::tcp::{self, AcceptError, Backlog, BlockingMode};
 use dataserver_common::{
-    Address, BoxError, Error, Receipt, catch_application_panic, drop_application_value,
+    Address, BoxError, Error, Goal, Receipt, catch_application_panic, drop_application_value,
     drop_panic_payload,
 };
-use dataserver_core::{Config, Entry};
+use dataserver_core::{Config, Entry, StartPacket};
 use futures_lite::{FutureExt, future};
 
 use crate::driver::Driver;
 use crate::handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared};
 use crate::object::{ObjectReader, ObjectWriter};
+use crate::recall::Recall;
 use crate::socket::Socket;
 
 /// How many connections are served at once, unless [`Server::max_connections`] says otherwise.
@@ -259,6 +260,9 @@ impl<K: Kind> Server<K> {
     /// Sets how many connections are served at once. Further clients wait in the accept queue. Default
     /// 16,384.
     ///
+    /// A session that waits for its next object uses one of them too. At the limit the server ends such
+    /// sessions, so that they keep nobody out: each connection then carries one object.
+    ///
     /// A client that connects and sends nothing uses one of them until the start timeout. If more such
     /// clients may come than there are connections, they keep others out. Each connection needs a
     /// descriptor, of which the system may have to allow more (`RLIMIT_NOFILE`).
@@ -329,7 +333,8 @@ impl<K: Kind> Server<K> {
         let permits = Arc::new(Semaphore::new(settings.max_connections.get()));
         let (reset, resetting) = async_channel::bounded(1);
         let (alive, gone) = async_channel::bounded(1);
-        let shared = Arc::new(Serving { handlers, settings, resetting });
+        let recall = Recall::new();
+        let shared = Arc::new(Serving { handlers, settings, resetting, recall });
 
         let mut out_of_fds = false;
         let (grace, end) = loop {
@@ -338,7 +343,14 @@ impl<K: Kind> Server<K> {
                 if was_out_of_fds {
                     Timer::after(RETRY_DELAY).await;
                 }
-                let permit = permits.acquire_arc().await;
+                let permit = match permits.try_acquire_arc() {
+                    Some(permit) => permit,
+                    None => {
+                        shared.recall.set_crowded(true);
+                        permits.acquire_arc().await
+                    }
+                };
+                shared.recall.set_crowded(was_out_of_fds);
                 let mut tries = 0;
                 let accept = |listener: &TcpListener| {
                     tries += 1;
@@ -377,6 +389,7 @@ impl<K: Kind> Server<K> {
         };
 
         drop((listener, alive));
+        shared.recall.close();
         let mut deadline = Instant::now().checked_add(grace);
         loop {
             let all_gone = async {
@@ -428,6 +441,22 @@ struct Serving<K: Kind> {
     settings: Settings,
     /// Closed when the remaining connections are to be reset.
     resetting: Receiver<Never>,
+    recall: Recall,
+}
+
+/// What a connection does.
+#[derive(Clone, Copy)]
+enum Progress {
+    /// It is served. The start packet may not be known yet.
+    Object(Option<StartPacket>),
+    /// It waits for its next object.
+    Waits,
+}
+
+impl Progress {
+    const fn of(packet: StartPacket) -> Self {
+        Self::Object(Some(packet))
+    }
 }
 
 /// A connection that is not served yet.
@@ -442,24 +471,41 @@ struct Accepted<K: Kind> {
 impl<K: Kind> Accepted<K> {
     async fn serve(self) {
         let (shared, peer) = (&self.shared, self.driver.transport.peer_addr());
-        let packet = OnceLock::new();
-        let aborted = |reason| Err(Error::aborted(peer, packet.get().copied(), reason, None));
+        let progress = Mutex::new(Progress::Object(None));
         // The block makes and drops what the application's futures hold. A panic there is the application's.
         let serve = async {
-            let max_object_size = shared.settings.config.max_object_size;
-            let serve = shared.handlers.serve_driver(self.driver, max_object_size, &packet);
-            let reset = async {
-                _ = shared.resetting.recv().await;
-                aborted("the server is stopping")
-            };
-            future::or(reset, serve).await
+            let mut driver = self.driver;
+            let begun = driver.run(Goal::Start).await;
+            // On the heap: a connection that waits for its start packet should not hold so much.
+            let serve = shared.handlers.serve_begun(
+                driver,
+                begun,
+                &shared.settings.config,
+                Some(&shared.recall),
+                |packet| *lock(&progress) = packet.map_or(Progress::Waits, Progress::of),
+                |outcome| shared.report(outcome),
+            );
+            Box::pin(serve).await;
+            None
         };
-        let served = AssertUnwindSafe(serve).catch_unwind().await;
-        shared.report(served.unwrap_or_else(|payload| {
+        let reset = async {
+            _ = shared.resetting.recv().await;
+            Some("the server is stopping")
+        };
+        let served = AssertUnwindSafe(future::or(reset, serve)).catch_unwind().await;
+        let given_up = served.unwrap_or_else(|payload| {
             drop_panic_payload(payload);
-            aborted("the application panicked")
-        }));
+            Some("the application panicked")
+        });
+        let progress = *lock(&progress);
+        if let (Some(reason), Progress::Object(packet)) = (given_up, progress) {
+            shared.report(Err(Error::aborted(peer, packet, reason, None)));
+        }
     }
+}
+
+fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
+    progress.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<K: Kind> Serving<K> {

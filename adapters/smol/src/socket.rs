@@ -20,9 +20,9 @@ use crate::transport::Transport;
 
 /// A connected TCP or Unix stream socket that is armed to abort.
 ///
-/// Over TCP, an abortive close is a reset. Unix sockets have no abortive close: a peer that refuses or fails
-/// looks like one that has finished. A receipt over a Unix socket does not prove a commit, and a get that was
-/// refused looks like an empty object. A declared size detects a truncated object, and nothing else.
+/// Over TCP, an abortive close is a reset. Unix sockets have no abortive close. Use the framed format there
+/// ([`Request::framed`](crate::Request::framed)), which needs none. In the bare format a receipt over a Unix
+/// socket does not prove a commit, and a get that was refused looks like an empty object.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
@@ -218,6 +218,10 @@ impl Transport for Socket {
 
     fn has_ended(&self) -> io::Result<bool> {
         socket::has_ended(&self.fd)
+    }
+
+    fn is_quiet(&self) -> bool {
+        socket::is_quiet(&self.fd)
     }
 
     fn poll_write_last(

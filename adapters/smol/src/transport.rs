@@ -12,9 +12,8 @@ use futures_lite::{AsyncRead, AsyncWrite};
 ///
 /// It delivers bytes in order, in both directions, and tells the peer how each direction ends. Until it
 /// is disarmed, dropping it is an abortive close: the peer must not take that for a graceful one.
-/// [`poll_close`](AsyncWrite::poll_close) shuts down the write half only. The transport is never
-/// flushed: bytes that a write buffers must leave by themselves, at the latest in `poll_close`. A read or
-/// write that is polled again tries the transport again, also if no waker was called.
+/// [`poll_close`](AsyncWrite::poll_close) shuts down the write half only. It is flushed before this
+/// side waits for the peer, and at the end. A read or write that is polled again tries the transport again, also if no waker was called.
 ///
 /// [`Socket`](crate::Socket) is a transport. Implement this trait for others, such as TLS, where a
 /// graceful close is a `close_notify`, and an abortive close is to leave without one.
@@ -74,6 +73,13 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     /// # Errors
     /// Returns the error of the transport.
     fn disarm(&mut self) -> io::Result<()>;
+
+    /// Whether nothing has arrived, not even the end of the stream, as far as that can be told without
+    /// waiting, and without taking bytes from the stream. A client asks before the next object of a
+    /// session.
+    fn is_quiet(&self) -> bool {
+        true
+    }
 
     /// The address of the peer, for messages, if it has one.
     fn peer_addr(&self) -> Option<SocketAddr> {

@@ -349,7 +349,8 @@ fn the_receipt_of_another_object_is_an_error() {
     assert_eq!(
         error.cause().unwrap(),
         dataserver_smol::LocalError::Aborted {
-            reason: "the handler returned the receipt of another object"
+            reason: "the handler returned the receipt of another object",
+            code: 0
         }
         .into()
     );

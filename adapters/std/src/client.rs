@@ -8,6 +8,7 @@ use dataserver_common::{Address, Error, Request};
 use dataserver_core::Config;
 
 use crate::object::{ObjectReader, ObjectWriter};
+use crate::session::Session;
 use crate::socket::Socket;
 
 /// The address of a server, and how to connect. Each put and get is a connection of its own.
@@ -114,7 +115,21 @@ impl Client {
         ObjectReader::open(self.connect()?, request, &self.config)
     }
 
-    fn connect(&self) -> Result<Socket, Error> {
+    /// Puts and gets objects one after the other over one connection, in the framed format.
+    ///
+    /// ```no_run
+    /// use dataserver_std::{Client, Key};
+    ///
+    /// let mut session = Client::new("127.0.0.1:8089")?.session();
+    /// session.put(Key::from_name("line"))?.send(b"one")?;
+    /// session.put(Key::from_name("line"))?.send(b"two")?;
+    /// # Ok::<(), dataserver_std::Error>(())
+    /// ```
+    pub fn session(&self) -> Session {
+        Session::of_client(self, &self.config)
+    }
+
+    pub(crate) fn connect(&self) -> Result<Socket, Error> {
         let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
         let unknown = |error| failed(self.address.to_string(), error);
         let mut last = None;

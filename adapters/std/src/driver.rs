@@ -2,20 +2,47 @@
 
 use std::io::{self, IoSlice};
 
-use dataserver_common::{Action, BoxError, Error, Exchange, Goal, Receipt, Request, now};
-use dataserver_core::{Config, Direction, StartPacket, Step};
+use std::mem;
+
+use dataserver_common::{
+    Action, BoxError, Error, Exchange, Goal, READ_AHEAD, Receipt, Request, now,
+};
+use dataserver_core::{Config, Direction, Instant, Step};
 
 use crate::transport::Transport;
 
 /// A connection and its transport.
-pub(crate) struct Driver<T: ?Sized = dyn Transport + Send> {
+pub(crate) struct Driver<T: Transport + ?Sized = dyn Transport + Send> {
     pub(crate) exchange: Exchange,
+    /// Something was written, and may wait in a buffer of the transport.
+    unflushed: bool,
     pub(crate) transport: T,
 }
 
 impl Driver {
     pub(crate) fn server(transport: impl Transport + Send + 'static, config: &Config) -> Box<Self> {
-        Box::new(Driver { exchange: Exchange::server(config), transport })
+        Box::new(Driver { exchange: Exchange::server(config), unflushed: false, transport })
+    }
+
+    /// Begins with the first object of a session, over a transport that is connected already.
+    pub(crate) fn first_client(&mut self, direction: Direction, request: Request, config: &Config) {
+        self.exchange = Exchange::client(direction, request, config);
+    }
+
+    /// Goes on with the next object of a session, if the last one has succeeded and nothing has arrived
+    /// behind it, not even the end of the stream.
+    pub(crate) fn next_client(
+        &mut self,
+        direction: Direction,
+        request: Request,
+        config: &Config,
+    ) -> bool {
+        let is_idle = self.exchange.has_ended_session() && !self.exchange.has_read_ahead();
+        if !is_idle || !self.transport.is_quiet() {
+            return false;
+        }
+        self.exchange.next_client(direction, request, config);
+        true
     }
 
     pub(crate) fn client(
@@ -24,7 +51,8 @@ impl Driver {
         request: Request,
         config: &Config,
     ) -> Box<Self> {
-        Box::new(Driver { exchange: Exchange::client(direction, request, config), transport })
+        let exchange = Exchange::client(direction, request, config);
+        Box::new(Driver { exchange, unflushed: false, transport })
     }
 
     /// Goes on until the application has what it wants. Returns how many bytes of the object moved.
@@ -32,14 +60,14 @@ impl Driver {
         loop {
             let before = self.exchange.connection.moved();
             match self.exchange.next(&mut goal) {
-                Action::ReadPacket { max } => {
-                    let mut packet = [0; StartPacket::LEN];
-                    if let Some(n) = self.read(&mut packet[..max]) {
-                        self.exchange.connection.handle_read(&packet[..n]);
+                Action::ReadProtocol { max } => {
+                    let mut buffer = [0; READ_AHEAD];
+                    if let Some(n) = self.read(&mut buffer[..max]) {
+                        self.exchange.handle_read(&buffer[..n]);
                     }
                 }
-                Action::Write { packet, object, last } => {
-                    let slices = [IoSlice::new(packet.as_slice()), IoSlice::new(object)];
+                Action::Write { protocol, object, last } => {
+                    let slices = [IoSlice::new(protocol.as_slice()), IoSlice::new(object)];
                     self.write(&slices, last);
                 }
                 Action::Read(buffer) => {
@@ -48,7 +76,7 @@ impl Driver {
                     }
                 }
                 Action::ReceiveFile { file, max } => {
-                    match self.attempt(|transport| transport.receive_file(file, max)) {
+                    match self.attempt_read(|transport| transport.receive_file(file, max)) {
                         Some(0) => return Ok(0),
                         received => self.exchange.connection.handle_moved(received.unwrap_or(0)),
                     }
@@ -60,7 +88,7 @@ impl Driver {
                     }
                 }
                 Action::ReadEnd => {
-                    if let Some(n) = self.read(&mut [0]) {
+                    if let Some(n) = self.read(&mut [0; 4096]) {
                         self.exchange.handle_unexpected(n);
                     }
                 }
@@ -84,19 +112,62 @@ impl Driver {
         }
     }
 
-    /// Ends the object, and leaves the transport to be closed gracefully.
+    /// Ends the object. In the bare format this leaves the transport to be closed gracefully. In the framed
+    /// format another object may follow.
     pub(crate) fn finish(&mut self) -> Result<Receipt, Error> {
         self.run(Goal::End)?;
-        if let Err(error) = self.transport.disarm() {
-            return Err(self.abort("the transport cannot be closed gracefully", Some(error.into())));
+        self.flush_receipt()?;
+        if !self.exchange.is_framed() {
+            if let Err(error) = self.transport.disarm() {
+                let reason = "the transport cannot be closed gracefully";
+                return Err(self.abort(reason, Some(error.into())));
+            }
         }
         self.exchange.receipt(self.transport.peer_addr())
     }
 
-    /// The application failed. If the connection had failed before, its first error stays.
+    /// The application failed. If the connection had failed before, its first error stays. The peer is
+    /// told, if the format and the moment allow it.
     pub(crate) fn abort(&mut self, reason: &'static str, source: Option<BoxError>) -> Error {
         self.exchange.abort(reason, source);
-        self.error()
+        self.conclude()
+    }
+
+    /// Ends a connection that has failed: the peer is told why, or its reason is read.
+    pub(crate) fn conclude(&mut self) -> Error {
+        match self.run(Goal::End) {
+            Ok(_) => self.error(),
+            Err(error) => error,
+        }
+    }
+
+    /// Goes on with the next object of the client.
+    pub(crate) fn next_object(&mut self, config: &Config) {
+        self.exchange.next_server(config);
+        self.transport.begin_wait();
+    }
+
+    /// Ends a session before its next object.
+    pub(crate) fn end_session(&mut self) {
+        self.exchange.abort("the session has ended", None);
+        _ = self.run(Goal::End).and_then(|_| self.flush_receipt()); // the peer need not know
+    }
+
+    /// After the end, no timer of the core runs: the deadline of the last write holds.
+    fn flush_receipt(&mut self) -> Result<(), Error> {
+        while mem::take(&mut self.unflushed) {
+            match self.transport.flush() {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.unflushed = true,
+                Err(error) => {
+                    let (peer, packet) =
+                        (self.transport.peer_addr(), self.exchange.connection.packet());
+                    let reason = "the receipt cannot be sent";
+                    return Err(Error::aborted(peer, packet, reason, Some(error.into())));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn error(&self) -> Error {
@@ -105,7 +176,11 @@ impl Driver {
 
     /// Reads some bytes. `None` if something else was reported to the core.
     fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        let read = self.attempt(|transport| transport.read(buffer))?;
+        match self.exchange.take_ahead(buffer) {
+            0 => {}
+            taken => return Some(taken),
+        }
+        let read = self.attempt_read(|transport| transport.read(buffer))?;
         if read == 0 {
             self.exchange.connection.handle_end_of_stream();
             return None;
@@ -113,7 +188,32 @@ impl Driver {
         Some(read)
     }
 
+    /// [`attempt`](Self::attempt), when the peer has all that was written: it may be waiting for that.
+    fn attempt_read(
+        &mut self,
+        io: impl FnOnce(&mut (dyn Transport + Send)) -> io::Result<usize>,
+    ) -> Option<usize> {
+        self.flush()?;
+        self.attempt(io)
+    }
+
+    /// Has the transport write what waits in a buffer of it. `None` if the connection has failed.
+    fn flush(&mut self) -> Option<()> {
+        while self.unflushed {
+            let began = now();
+            match self.transport.flush() {
+                Ok(()) => self.unflushed = false,
+                Err(error) => self.handle_error(error, began),
+            }
+            if let Step::Done(Err(_)) = self.exchange.connection.step() {
+                return None;
+            }
+        }
+        Some(())
+    }
+
     fn write(&mut self, slices: &[IoSlice<'_>], last: bool) {
+        self.unflushed = true;
         let written = self.attempt(|transport| match last {
             true => transport.write_last(slices),
             false => transport.write_vectored(slices),
@@ -139,12 +239,26 @@ impl Driver {
         self.transport.set_deadline(connection.deadline(began));
         match io(&mut self.transport) {
             Ok(moved) => return Some(moved),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock => connection.handle_blocked(began),
-                io::ErrorKind::Interrupted => {}
-                _ => self.exchange.transport_failed(error),
-            },
+            Err(error) => self.handle_error(error, began),
         }
         None
+    }
+
+    /// An attempt on the transport that began then has failed.
+    fn handle_error(&mut self, error: io::Error, began: Instant) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.exchange.connection.handle_blocked(began),
+            io::ErrorKind::Interrupted => {}
+            _ => self.exchange.transport_failed(error),
+        }
+    }
+}
+
+/// A stream whose last object has succeeded is closed gracefully.
+impl<T: Transport + ?Sized> Drop for Driver<T> {
+    fn drop(&mut self) {
+        if self.exchange.has_ended_session() {
+            _ = self.transport.disarm(); // then it is closed as it is
+        }
     }
 }

@@ -153,7 +153,8 @@ impl Handlers {
         WeakHandlers { registry: Arc::downgrade(&self.registry) }
     }
 
-    /// Serves one connection that was accepted, from the start packet to the end.
+    /// Serves the first object of a connection that was accepted, from the start packet to the end, and
+    /// closes it. [`serve_session`](Self::serve_session) goes on with further objects.
     ///
     /// # Errors
     /// Returns an [`Error::Transfer`] if the connection or its handler fails. The transport was aborted
@@ -185,18 +186,93 @@ impl Handlers {
     ) -> Result<Receipt, Error> {
         let mut driver = Driver::server(transport, config);
         driver.run(Goal::Start)?;
+        let (driver, outcome) = self.handle(driver, config);
+        let goes_on = outcome.is_ok();
+        if let Some(mut driver) = driver.filter(|driver| goes_on && driver.exchange.is_framed()) {
+            driver.next_object(config);
+            driver.end_session();
+        }
+        outcome
+    }
+
+    /// Serves a connection that was accepted until it ends. In the bare format it carries one object, in the
+    /// framed format any number. `report` is called for each object.
+    ///
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use dataserver_std::{Config, Handlers, Key, Session, Socket};
+    ///
+    /// const GREETING: Key = Key::from_name("greeting");
+    ///
+    /// let (client, server) = UnixStream::pair()?;
+    /// let serving = std::thread::spawn(move || {
+    ///     let handlers = Handlers::new();
+    ///     handlers.on_get(GREETING, |object| object.send(b"hello"))?;
+    ///     let mut served = 0;
+    ///     handlers.serve_session(Socket::from_unix(server)?, &Config::default(), |outcome| {
+    ///         served += u32::from(outcome.is_ok());
+    ///     });
+    ///     Ok::<_, dataserver_std::Error>(served)
+    /// });
+    ///
+    /// let mut session = Session::over(Socket::from_unix(client)?, &Config::default());
+    /// for _ in 0..3 {
+    ///     let mut text = String::new();
+    ///     let mut object = session.get(GREETING)?;
+    ///     std::io::Read::read_to_string(&mut object, &mut text)?;
+    ///     object.commit()?;
+    ///     assert_eq!(text, "hello");
+    /// }
+    /// drop(session);
+    /// assert_eq!(serving.join().unwrap()?, 3);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn serve_session(
+        &self,
+        transport: impl Transport + Send + 'static,
+        config: &Config,
+        mut report: impl FnMut(Result<Receipt, Error>),
+    ) {
+        let mut driver = Driver::server(transport, config);
+        loop {
+            if let Err(error) = driver.run(Goal::Start) {
+                return report(Err(error));
+            }
+            if driver.exchange.has_ended_session() {
+                return;
+            }
+            let (served, outcome) = self.handle(driver, config);
+            let goes_on = outcome.is_ok();
+            let served = served.filter(|driver| goes_on && driver.exchange.is_framed());
+            report(outcome);
+            let Some(served) = served else { return };
+            driver = served;
+            driver.next_object(config);
+        }
+    }
+
+    /// Serves an object whose start packet has been read. Returns the connection, unless the handler has
+    /// kept it.
+    fn handle(
+        &self,
+        mut driver: Box<Driver>,
+        config: &Config,
+    ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
         let connection = &mut driver.exchange.connection;
         let Step::Decide(packet) = connection.step() else {
-            return Err(driver.abort("there was no start packet", None));
+            let error = driver.abort("there was no start packet", None);
+            return (Some(driver), Err(error));
         };
         let mut claim = match self.registry.claim(&packet, config.max_object_size) {
             Ok(claim) => claim,
             Err(refusal) => {
                 connection.refuse(refusal);
-                return driver.finish();
+                let error = driver.conclude();
+                return (Some(driver), Err(error));
             }
         };
         connection.accept(claim.limit());
+        driver.exchange.set_holds_claim(true);
 
         // An object that the handler has moved elsewhere is of no use when it has ended.
         let _revoker = driver.exchange.revoker();
@@ -204,28 +280,30 @@ impl Handlers {
         let (driver, home) = Lent::new(driver);
         let handled = catch_application_panic(|| match claim.handler() {
             Handler::Put(handler) => handler(ObjectReader { driver }),
-            Handler::Get(handler) => handler(ObjectWriter { driver }),
+            Handler::Get(handler) => handler(ObjectWriter::of(driver)),
         });
         let driver = home.take();
         let succeeded = driver.as_ref().is_some_and(|driver| driver.exchange.has_succeeded());
         if succeeded {
             claim.succeeded();
         }
-        drop_application_value(claim); // before the driver: a peer that sees a reset may try again
+        drop_application_value(claim); // before the peer knows of a failure: it may try again
         let failure = match handled {
             Some(Ok(_)) if succeeded => None,
             Some(Ok(_)) => Some(("the handler returned the receipt of another object", None)),
             Some(Err(error)) => Some(("the handler failed", Some(error))),
             None => Some(("the handler panicked", None)),
         };
-        match (driver, failure) {
-            (Some(driver), None) => driver.exchange.receipt(peer),
-            (Some(mut driver), Some((reason, source))) => Err(driver.abort(reason, source)),
-            (None, failure) => {
-                let (reason, source) = failure.unwrap_or(("the handler kept its object", None));
-                Err(Error::aborted(peer, Some(packet), reason, source))
-            }
-        }
+        let Some(mut driver) = driver else {
+            let (reason, source) = failure.unwrap_or(("the handler kept its object", None));
+            return (None, Err(Error::aborted(peer, Some(packet), reason, source)));
+        };
+        driver.exchange.set_holds_claim(false);
+        let outcome = match failure {
+            None => driver.exchange.receipt(peer),
+            Some((reason, source)) => Err(driver.abort(reason, source)),
+        };
+        (Some(driver), outcome)
     }
 }
 

@@ -28,12 +28,19 @@
 //! # Ok::<(), dataserver_std::Error>(())
 //! ```
 //!
-//! # How a connection ends
+//! # How a transfer ends
 //!
-//! A graceful close is success, on both sides: the sender has a [`Receipt`] only after the receiver has
-//! committed. Anything else is an abortive close: an [`ObjectReader`] or [`ObjectWriter`] that is
-//! dropped, a handler that fails or panics, a timeout, a process that is killed. An [`Error`] says which
-//! side was at fault.
+//! The sender has a [`Receipt`] only after the receiver has committed. Anything else is a failure: an
+//! [`ObjectReader`] or [`ObjectWriter`] that is dropped, a handler that fails or panics, a timeout, a process
+//! that is killed. An [`Error`] says which side was at fault.
+//!
+//! There are two formats. A server serves both, and the client chooses one.
+//!
+//! - *Bare*, the default: a graceful close is the receipt, and a reset is a failure. It is the format of the
+//!   original, and holds over one TCP connection.
+//! - *Framed* ([`Request::framed`]): the receipt and the reason for a failure are on the wire
+//!   ([`Error::abort_reason`], [`Failure`]). They hold over proxies, tunnels, TLS and Unix sockets, too. A
+//!   [`Session`] transfers framed objects one after the other over one connection.
 //!
 //! # Errors
 //!
@@ -64,22 +71,26 @@ mod driver;
 mod handlers;
 mod listener;
 mod object;
+mod recall;
 mod report;
 mod server;
+mod session;
 mod socket;
 mod transport;
 
 pub use client::Client;
 pub use dataserver_common::{
-    Abort, Address, BoxError, Error, InvalidAddress, Receipt, Request, now,
+    Abort, Address, BoxError, Error, Failure, InvalidAddress, Receipt, Request, now,
 };
 pub use dataserver_core::{
-    self as protocol, AlreadyRegistered, Cause, Config, Direction, Entry, Instant, InvalidKey, Key,
-    LocalError, ObjectSize, PeerError, Refusal, SizeOutOfRange, StartPacket, Timeouts, Timer,
+    self as protocol, AbortReason, AlreadyRegistered, Cause, Config, Direction, Entry, Instant,
+    InvalidKey, Key, LocalError, ObjectSize, PeerError, Refusal, SizeOutOfRange, StartPacket,
+    Timeouts, Timer,
 };
 pub use handlers::{Handlers, WeakHandlers};
 pub use object::{ObjectReader, ObjectWriter};
 pub use server::{Server, ShutdownHandle};
+pub use session::Session;
 pub use socket::Socket;
 pub use transport::Transport;
 

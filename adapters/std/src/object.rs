@@ -11,10 +11,11 @@ use dataserver_common::object::{
     ENDED_ALREADY, FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE,
     copy_buffer, open_regular, regular_len,
 };
-use dataserver_common::{Error, Goal, Lent, NewFile, Receipt, Request};
+use dataserver_common::{Error, Goal, Lent, NewFile, READ_AHEAD, Receipt, Request};
 use dataserver_core::{Config, Direction, ObjectSize};
 
 use crate::driver::Driver;
+use crate::session::{Retry, is_closing};
 use crate::transport::Transport;
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
@@ -74,9 +75,19 @@ impl ObjectReader {
         request: impl Into<Request>,
         config: &Config,
     ) -> Result<Self, Error> {
-        let mut driver = Driver::client(transport, Direction::Get, request.into(), config);
+        let driver = Driver::client(transport, Direction::Get, request.into(), config);
+        Self::start(Lent::owned(driver))
+    }
+
+    pub(crate) fn start(mut driver: Lent<Box<Driver>>) -> Result<Self, Error> {
         driver.run(Goal::Start)?;
-        Ok(Self { driver: Lent::owned(driver) })
+        Ok(Self { driver })
+    }
+
+    /// [`start`](Self::start), and waits for the first frame.
+    pub(crate) fn answered(mut driver: Lent<Box<Driver>>) -> Result<Self, Error> {
+        driver.run(Goal::Answer)?;
+        Ok(Self { driver })
     }
 
     /// The size that was declared in the start packet.
@@ -144,7 +155,7 @@ impl ObjectReader {
     pub fn receive_file(&mut self, mut file: &File) -> Result<u64, Error> {
         let before = self.driver.exchange.connection.moved();
         if self.declared_size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
-            while self.driver.run(Goal::ReceiveFile(file))? > 0 {}
+            while self.receive_some(file)? > 0 {}
         }
         let mut buffer = copy_buffer().map_err(|error| self.sink_failed(error))?;
         loop {
@@ -152,6 +163,20 @@ impl ObjectReader {
                 0 => return Ok(self.driver.exchange.connection.moved() - before),
                 n => file.write_all(&buffer[..n]).map_err(|error| self.sink_failed(error))?,
             }
+        }
+    }
+
+    /// Receives what was read ahead, or what the system can move to the file. 0 if the rest is to be read
+    /// and written.
+    fn receive_some(&mut self, mut file: &File) -> Result<usize, Error> {
+        match self.driver.run(Goal::ReceiveFile(file))? {
+            0 if self.driver.exchange.has_read_ahead() => {
+                let mut ahead = [0; READ_AHEAD];
+                let read = self.driver.run(Goal::Receive(&mut ahead))?;
+                file.write_all(&ahead[..read]).map_err(|error| self.sink_failed(error))?;
+                Ok(read)
+            }
+            received => Ok(received),
         }
     }
 
@@ -215,6 +240,8 @@ impl fmt::Debug for ObjectReader {
 #[must_use = "dropping it aborts the connection"]
 pub struct ObjectWriter {
     pub(crate) driver: Lent<Box<Driver>>,
+    /// What to do if the server ends the session at this moment.
+    pub(crate) retry: Option<Box<Retry>>,
 }
 
 impl ObjectWriter {
@@ -249,7 +276,11 @@ impl ObjectWriter {
         config: &Config,
     ) -> Self {
         let driver = Driver::client(transport, Direction::Put, request.into(), config);
-        Self { driver: Lent::owned(driver) }
+        Self::of(Lent::owned(driver))
+    }
+
+    pub(crate) fn of(driver: Lent<Box<Driver>>) -> Self {
+        Self { driver, retry: None }
     }
 
     /// The size that is declared in the start packet, or will be.
@@ -286,6 +317,15 @@ impl ObjectWriter {
     /// # }
     /// ```
     pub fn send(mut self, bytes: &[u8]) -> Result<Receipt, Error> {
+        let is_whole = self.driver.exchange.connection.moved() == 0;
+        let retry = self.retry.take().filter(|_| is_whole);
+        match (self.send_once(bytes), retry) {
+            (Err(error), Some(retry)) if is_closing(&error) => retry.begin()?.send_once(bytes),
+            (sent, _) => sent,
+        }
+    }
+
+    fn send_once(mut self, bytes: &[u8]) -> Result<Receipt, Error> {
         self.driver.exchange.declare_known_size(bytes.len() as u64);
         self.send_last(bytes)?;
         self.finish()
@@ -458,7 +498,11 @@ impl Write for ObjectWriter {
         if bytes.is_empty() {
             return Ok(0);
         }
-        Ok(self.driver.run(Goal::Send(bytes))?)
+        let mut sent = self.driver.run(Goal::Send(bytes))?;
+        while self.driver.exchange.owes_bytes() {
+            sent += self.driver.run(Goal::Send(&bytes[sent..]))?;
+        }
+        Ok(sent)
     }
 
     /// Sends the start packet, if it has not left yet. Nothing else is held back. A `send` that follows can no

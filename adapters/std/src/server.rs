@@ -17,6 +17,7 @@ use dataserver_core::{Config, Entry};
 use crate::handlers::Handlers;
 use crate::listener::Listener;
 use crate::object::{ObjectReader, ObjectWriter};
+use crate::recall::Recall;
 use crate::report::{Report, Reporter};
 use crate::socket::{Signal, Socket};
 
@@ -77,6 +78,7 @@ struct Shared {
     changed: Condvar,
     /// Raised when the remaining connections are to be reset.
     reset: Arc<Signal>,
+    recall: Arc<Recall>,
 }
 
 #[derive(Default)]
@@ -144,6 +146,7 @@ impl Server {
                 state: Mutex::default(),
                 changed: Condvar::new(),
                 reset: Arc::new(Signal::new()?),
+                recall: Arc::new(Recall::new()?),
             })
         };
         Ok(Self {
@@ -188,6 +191,9 @@ impl Server {
 
     /// Sets how many connections are served at once, and so how many threads there are at most. Further
     /// clients wait in the accept queue. Default 1024.
+    ///
+    /// A session that waits for its next object uses one of them too. At the limit the server ends such
+    /// sessions, so that they keep nobody out: each connection then carries one object.
     ///
     /// A client that connects and sends nothing uses one of them until the start timeout. If more such
     /// clients may come than there are connections, they keep others out. More connections need more
@@ -305,9 +311,10 @@ impl Server {
         };
         let serve_connections = || {
             let _guard = ThreadGuard(&shared);
-            while let Some((socket, peer)) = shared.accept(report) {
-                let socket = Socket::armed(socket, peer, Some(Arc::clone(&shared.reset)));
-                report(handlers.serve(socket, &config));
+            while let Some(accepted) = shared.accept(max_connections.get(), report) {
+                let (reset, recall) = (Arc::clone(&shared.reset), Arc::clone(&shared.recall));
+                let socket = Socket::accepted(accepted, reset, recall);
+                handlers.serve_session(socket, &config, report);
             }
         };
         let ended = thread::scope(|scope| {
@@ -349,13 +356,18 @@ impl Shared {
     }
 
     /// Waits for the next connection. `None` if this thread is to end.
-    fn accept(&self, report: impl Fn(Result<Receipt, Error>)) -> Option<(OwnedFd, SocketAddr)> {
+    fn accept(
+        &self,
+        max_threads: usize,
+        report: impl Fn(Result<Receipt, Error>),
+    ) -> Option<(OwnedFd, SocketAddr)> {
         {
             let mut state = self.lock();
             if state.idle >= self.max_idle {
                 return None;
             }
             state.idle += 1;
+            self.recall.set_crowded(false);
         }
         loop {
             let accepted = self.listener.accept();
@@ -364,6 +376,8 @@ impl Shared {
                 Ok(accepted) => {
                     state.idle -= 1;
                     state.accepted += 1;
+                    let is_full = state.threads >= max_threads;
+                    self.recall.set_crowded(state.idle == 0 && is_full);
                     // A connection accepted just before does not mean that there are descriptors again.
                     state.out_of_fds_since.take_if(|since| since.elapsed() > RETRY_DELAY);
                     if state.idle == 0 && !mem::replace(&mut state.supervised, true) {
@@ -379,6 +393,7 @@ impl Shared {
             match AcceptError::from(&error) {
                 AcceptError::Next => {}
                 AcceptError::Later => {
+                    self.recall.set_crowded(true); // it needs descriptors
                     if state.out_of_fds_since.is_none() {
                         state.out_of_fds_since = Some(Instant::now());
                         drop(state);
@@ -405,6 +420,7 @@ impl Shared {
     fn shut_down(&self, mut state: MutexGuard<'_, State>, shutdown: Shutdown) {
         if state.shutdown.replace(shutdown).is_none() {
             self.listener.stop();
+            self.recall.close();
         }
         self.changed.notify_all();
     }

@@ -17,13 +17,14 @@ use dataserver_core::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::recall::{Recall, Waiting};
 use crate::transport::Transport;
 
 /// A connected TCP or Unix stream socket that is armed to abort.
 ///
-/// Over TCP, an abortive close is a reset. Unix sockets have no abortive close: a peer that refuses or fails
-/// looks like one that has finished. A receipt over a Unix socket does not prove a commit, and a get that was
-/// refused looks like an empty object. A declared size detects a truncated object, and nothing else.
+/// Over TCP, an abortive close is a reset. Unix sockets have no abortive close. Use the framed format there
+/// ([`Request::framed`](crate::Request::framed)), which needs none. In the bare format a receipt over a Unix
+/// socket does not prove a commit, and a get that was refused looks like an empty object.
 ///
 /// ```
 /// use std::net::{TcpListener, TcpStream};
@@ -48,6 +49,11 @@ pub struct Socket {
     options: WriteOptions,
     deadline: Option<Instant>,
     stop: Option<Arc<Signal>>,
+    recall: Option<Arc<Recall>>,
+    /// The connection waits for its next object.
+    waiting: Option<Waiting>,
+    /// How many objects it has carried.
+    objects: u32,
     /// Made when an object first goes to a file.
     pipe: Option<Pipe>,
 }
@@ -112,18 +118,30 @@ impl Socket {
             options: WriteOptions::none(),
             deadline: None,
             stop: None,
+            recall: None,
+            waiting: None,
+            objects: 0,
             pipe: None,
         }
     }
 
-    /// A TCP socket that is armed and waits as [`BLOCKING_MODE`] says, and that `stop` resets.
-    pub(crate) fn armed(fd: OwnedFd, peer: SocketAddr, stop: Option<Arc<Signal>>) -> Self {
+    /// A TCP socket that is armed and waits as [`BLOCKING_MODE`] says.
+    fn armed(fd: OwnedFd, peer: SocketAddr) -> Self {
         let options = WriteOptions::of_armed_socket();
-        Self { armed: true, mode: BLOCKING_MODE, options, stop, ..Self::new(fd, Some(peer)) }
+        Self { armed: true, mode: BLOCKING_MODE, options, ..Self::new(fd, Some(peer)) }
+    }
+
+    /// A TCP socket that was accepted and is armed. `stop` resets it, and `recall` ends its session.
+    pub(crate) fn accepted(
+        (fd, peer): (OwnedFd, SocketAddr),
+        stop: Arc<Signal>,
+        recall: Arc<Recall>,
+    ) -> Self {
+        Self { stop: Some(stop), recall: Some(recall), ..Self::armed(fd, peer) }
     }
 
     pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let mut socket = Self::armed(tcp::socket(&address, BLOCKING_MODE)?, address, None);
+        let mut socket = Self::armed(tcp::socket(&address, BLOCKING_MODE)?, address);
         socket.options = WriteOptions::of_new_socket();
         socket.deadline = Some(now().saturating_add(timeout));
         let connect = |fd: &OwnedFd| tcp::connect(fd, &address, BLOCKING_MODE).map(|()| 0);
@@ -142,6 +160,7 @@ impl Socket {
         attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> io::Result<usize> {
         self.wrote_last = true;
+        self.waiting = None;
         self.options.before_write(&self.fd, max)?;
         self.retry_until_ready(PollFlags::OUT, attempt)
     }
@@ -157,10 +176,16 @@ impl Socket {
             if self.stop.as_ref().is_some_and(|stop| stop.is_raised()) {
                 return Err(Abort::new("the server is stopping", None));
             }
+            if self.waiting.as_ref().is_some_and(Waiting::must_end) {
+                return Err(Abort::new(RECALLED, None));
+            }
             let would_block = match attempt(&self.fd) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => error,
                 done => return done,
             };
+            if self.waiting.as_ref().is_some_and(Waiting::is_unwelcome) {
+                return Err(Abort::new(RECALLED, None));
+            }
             let left = self.deadline.map(|deadline| deadline.saturating_since(now()));
             if left == Some(Duration::ZERO) {
                 return Err(would_block);
@@ -177,18 +202,35 @@ impl Socket {
         Ok(())
     }
 
-    /// Waits for the socket, for at most this long, or for the server to stop.
+    /// Waits for the socket, for at most this long, or for the server, which may stop or need the place.
     fn wait(&self, readiness: PollFlags, left: Option<Duration>) -> io::Result<()> {
-        let stop = self.stop.as_ref().map_or(self.fd.as_fd(), |stop| stop.as_fd());
-        let mut fds =
-            [PollFd::new(&self.fd, readiness), PollFd::from_borrowed_fd(stop, PollFlags::IN)];
-        let watched = if self.stop.is_some() { &mut fds[..] } else { &mut fds[..1] };
-        match poll(watched, left.map(timespec).as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
+        let itself = self.fd.as_fd();
+        let stop = self.stop.as_ref().map_or(itself, |stop| stop.as_fd());
+        let recall = self.waiting.as_ref().map_or(itself, AsFd::as_fd);
+        let mut fds = [
+            PollFd::from_borrowed_fd(itself, readiness),
+            PollFd::from_borrowed_fd(stop, PollFlags::IN),
+            PollFd::from_borrowed_fd(recall, PollFlags::IN),
+        ];
+        let watched = match (&self.stop, &self.waiting) {
+            (None, _) => 1,
+            (Some(_), None) => 2,
+            (Some(_), Some(_)) => 3,
+        };
+        match poll(&mut fds[..watched], left.map(timespec).as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let is_recalled = watched == 3 && !fds[2].revents().is_empty();
+        match self.waiting.as_ref().filter(|_| is_recalled) {
+            Some(waiting) if waiting.is_asked() => Err(Abort::new(RECALLED, None)),
+            _ => Ok(()),
         }
     }
 }
+
+/// Why a server ends a session that waits.
+const RECALLED: &str = "the server needs the place of this session";
 
 /// The longest timeout of poll(2) on systems where it counts milliseconds. A longer wait is repeated.
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
@@ -210,10 +252,14 @@ impl Read for Socket {
         if waits && !mem::replace(&mut self.reads_time_out, true) {
             tcp::set_read_timeout(&self.fd)?;
         }
-        self.retry_until_ready(PollFlags::IN, |fd| match mem::take(&mut waits) {
+        let read = self.retry_until_ready(PollFlags::IN, |fd| match mem::take(&mut waits) {
             true => socket::wait_and_read(fd, buffer),
             false => socket::read(fd, buffer),
-        })
+        });
+        if read.is_ok() {
+            self.waiting = None;
+        }
+        read
     }
 }
 
@@ -256,12 +302,21 @@ impl Transport for Socket {
         Ok(())
     }
 
+    fn begin_wait(&mut self) {
+        self.objects = self.objects.saturating_add(1);
+        self.waiting = self.recall.clone().map(|recall| Waiting::new(recall, self.objects));
+    }
+
     fn peer_addr(&self) -> Option<SocketAddr> {
         self.peer
     }
 
     fn has_ended(&self) -> io::Result<bool> {
         socket::has_ended(&self.fd)
+    }
+
+    fn is_quiet(&self) -> bool {
+        socket::is_quiet(&self.fd)
     }
 
     fn send_file(&mut self, file: &File, max: usize) -> io::Result<usize> {

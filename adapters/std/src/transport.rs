@@ -10,8 +10,7 @@ use dataserver_core::Instant;
 ///
 /// It delivers bytes in order, in both directions, and tells the peer how each direction ends. Until it
 /// is disarmed, dropping it is an abortive close: the peer must not take that for a graceful one. It is
-/// never flushed: bytes that a write buffers must leave by themselves, at the latest in
-/// [`shut_down`](Self::shut_down).
+/// flushed before this side waits for the peer, and at the end.
 ///
 /// [`Socket`](crate::Socket) is a transport. Implement this trait for others, such as TLS, where a
 /// graceful close is a `close_notify`, and an abortive close is to leave without one.
@@ -88,6 +87,10 @@ pub trait Transport: Read + Write {
     /// Returns the error of the transport.
     fn disarm(&mut self) -> io::Result<()>;
 
+    /// The connection waits for its next object from now on, until something is read. A server that needs
+    /// the place of this connection may let a read fail meanwhile, with an [`Abort`](crate::Abort).
+    fn begin_wait(&mut self) {}
+
     /// The address of the peer, for messages, if it has one.
     fn peer_addr(&self) -> Option<SocketAddr> {
         None
@@ -101,6 +104,13 @@ pub trait Transport: Read + Write {
     /// Returns the error of the transport. The transfer then fails.
     fn has_ended(&self) -> io::Result<bool> {
         Ok(false)
+    }
+
+    /// Whether nothing has arrived, not even the end of the stream, as far as that can be told without
+    /// waiting, and without taking bytes from the stream. A client asks before the next object of a
+    /// session.
+    fn is_quiet(&self) -> bool {
+        true
     }
 
     /// Sends up to `max` bytes of a file from its cursor, without copying them through this process.
