@@ -65,6 +65,14 @@ pub trait Adapter: Send + Sync {
         config: Config,
         script: &[Op],
     ) -> io::Result<Outcome>;
+
+    /// Transfers these objects one after the other over a session, with a script for each.
+    fn session(
+        &self,
+        address: SocketAddr,
+        config: Config,
+        objects: &[(StartPacket, Vec<Op>)],
+    ) -> Vec<io::Result<Outcome>>;
 }
 
 /// An adapter that is chosen at run time, and can be used on every thread.

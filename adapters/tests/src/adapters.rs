@@ -3,7 +3,16 @@
 pub mod smol;
 pub mod std;
 
+use dataserver_common::Request;
+use dataserver_core::StartPacket;
+
 use crate::adapter::DynAdapter;
+
+/// The request that leads to exactly this start packet.
+fn request(packet: StartPacket) -> Request {
+    let request = Request::new(packet.key()).size(packet.size());
+    if packet.is_framed() { request.framed() } else { request }
+}
 
 /// The adapter with this name.
 ///

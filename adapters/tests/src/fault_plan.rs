@@ -12,9 +12,24 @@ pub struct FaultPlan {
     pub to_server: DirectionPlan,
     /// What it does to the bytes of the server.
     pub to_client: DirectionPlan,
-    /// Whether a reset is propagated to the other side. If not, the other connection stays open and
-    /// silent.
-    pub propagates_resets: bool,
+    /// What happens to the other side when one is reset.
+    pub on_reset: OnReset,
+    /// Whether the first end of a direction ends the other one, too, and drops what it still has.
+    pub closes_both: bool,
+    /// Whether the connection is over when one side has gone and the other has ended its direction. In the
+    /// bare format that side still waits for the end of the stream.
+    pub ends_alone: bool,
+}
+
+/// What happens to the other side when one is reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnReset {
+    /// It is reset.
+    Reset,
+    /// It stays open and silent.
+    Silence,
+    /// It ends gracefully, as proxies and tunnels do.
+    End,
 }
 
 /// What a relay does to the bytes of one direction. Positions count from the beginning of the connection.

@@ -41,7 +41,7 @@ pub use adapter::{
 pub use adapters::adapter;
 pub use adapters::smol::Smol;
 pub use adapters::std::Std;
-pub use fault_plan::{DirectionPlan, Fault, FaultKind, FaultPlan, FaultPoint};
+pub use fault_plan::{DirectionPlan, Fault, FaultKind, FaultPlan, FaultPoint, OnReset};
 pub use idle_flood::IdleFlood;
 pub use packets::{KEY, assert_reset, cause, get, long_timeouts, object, put, with};
 pub use process::Process;

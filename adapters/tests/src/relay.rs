@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
-use crate::fault_plan::{FaultKind, FaultPlan};
+use crate::fault_plan::{FaultKind, FaultPlan, OnReset};
 use crate::kernel;
 use crate::raw::{Raw, RawListener};
 use crate::relay_direction::{Delivered, Next, RelayDirection, State};
@@ -60,7 +60,9 @@ impl Relay {
 struct RelayedConnection {
     sides: [Option<TcpStream>; 2],
     directions: [RelayDirection; 2],
-    propagates_resets: bool,
+    on_reset: OnReset,
+    closes_both: bool,
+    ends_alone: bool,
 }
 
 impl RelayedConnection {
@@ -68,9 +70,9 @@ impl RelayedConnection {
         for side in &sides {
             side.set_nonblocking(true).expect("a socket");
         }
-        let FaultPlan { to_server, to_client, propagates_resets } = plan;
+        let FaultPlan { to_server, to_client, on_reset, closes_both, ends_alone } = plan;
         let directions = [RelayDirection::new(to_server), RelayDirection::new(to_client)];
-        Self { sides: sides.map(Some), directions, propagates_resets }
+        Self { sides: sides.map(Some), directions, on_reset, closes_both, ends_alone }
     }
 
     fn run(mut self) -> Relayed {
@@ -78,8 +80,11 @@ impl RelayedConnection {
             for direction in [0, 1] {
                 while self.make_progress(direction) {}
             }
-            let ended = self.directions.iter().all(|direction| direction.state == State::Ended);
-            if ended || self.sides.iter().all(Option::is_none) {
+            let has_ended = |side: usize| self.directions[side].state == State::Ended;
+            let is_alone = |side: usize| self.ends_alone && self.sides[1 - side].is_none();
+            let is_over =
+                (0..2).any(|side| has_ended(side) && (has_ended(1 - side) || is_alone(side)));
+            if is_over || self.sides.iter().all(Option::is_none) {
                 let [to_server, to_client] = self.directions.map(|direction| direction.delivered);
                 return Relayed { to_server, to_client };
             }
@@ -93,7 +98,12 @@ impl RelayedConnection {
         match self.directions[direction].next() {
             Next::Nothing => return false,
             Next::Inject(fault) => self.inject(direction, fault),
-            Next::End => self.end(direction, State::Ended),
+            Next::End => {
+                self.end(direction, State::Ended);
+                if self.closes_both && self.directions[1 - direction].state != State::Ended {
+                    self.end(1 - direction, State::Discarding);
+                }
+            }
             Next::Read => {
                 let mut buffer = [0; 16 * 1024];
                 let Some(n) = self.attempt(from, |mut side| side.read(&mut buffer)) else {
@@ -161,11 +171,23 @@ impl RelayedConnection {
         None
     }
 
-    /// This side was reset, or is to be reset; and also the other one if resets are propagated.
+    /// This side was reset, or is to be reset. The plan says what happens to the other one.
     fn handle_reset(&mut self, side: usize) {
+        let had_ended = [0, 1].map(|direction| self.directions[direction].state == State::Ended);
         self.reset(side);
-        if self.propagates_resets {
-            self.reset(1 - side);
+        match self.on_reset {
+            OnReset::Reset => self.reset(1 - side),
+            OnReset::Silence => {}
+            OnReset::End => {
+                // What this side would have read is dropped.
+                let (from, to) = (side, 1 - side);
+                self.directions[to].state =
+                    if had_ended[to] { State::Ended } else { State::Discarding };
+                self.directions[from].state = State::Ended;
+                if !had_ended[from] {
+                    self.end(from, State::Ended);
+                }
+            }
         }
     }
 
@@ -202,6 +224,8 @@ impl RelayedConnection {
                 self.handle_reset(side);
             } else if events.contains(PollFlags::HUP) && !self.directions[side].reads() {
                 self.sides[side] = None; // both directions have ended gracefully
+            } else if events.contains(PollFlags::RDHUP) {
+                self.sides[side] = None; // it was alone, and has ended gracefully
             }
         }
     }
@@ -210,6 +234,8 @@ impl RelayedConnection {
         let (from, to) = (&self.directions[side], &self.directions[1 - side]);
         let mut events = PollFlags::empty();
         events.set(PollFlags::IN, from.reads() && from.buffer.is_empty());
+        let is_alone = self.ends_alone && self.sides[1 - side].is_none();
+        events.set(PollFlags::RDHUP, is_alone && from.state == State::Stalled);
         events.set(PollFlags::OUT, !to.buffer.is_empty() && to.writes());
         events
     }

@@ -9,7 +9,8 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant as StdInstant};
 
 use dataserver_core::{
-    Cause, Config, Connection, Instant, Key, LocalError, PeerError, StartPacket, Timeouts, Timer,
+    AbortReason, Cause, Config, Connection, Frame, Instant, Key, LocalError, PeerError, Refusal,
+    StartPacket, Timeouts, Timer,
 };
 use dataserver_tests::{End, Raw, RawListener, Wait, long_timeouts, object, spawn, start_for};
 
@@ -174,5 +175,56 @@ fn a_get_that_is_not_as_declared_fails() {
         peer.send(&object(sent));
         peer.half_close();
         assert_eq!(driver.wait().0, Err(error.into()));
+    }
+}
+
+const FRAMED_PUT: u8 = 128;
+
+fn last(body: &[u8]) -> Vec<u8> {
+    [&Frame::Last { len: body.len() as u64 }.to_bytes()[..], body].concat()
+}
+
+#[test]
+fn a_framed_object_is_received_with_its_last_frame_only() {
+    let (outcome, mut peer) = server(Vec::new(), long_timeouts());
+    peer.send(&[first(FRAMED_PUT, -1), last(&object(10))].concat());
+    assert_eq!(peer.read(12), Frame::Receipt { size: 10 }.to_bytes());
+    assert_eq!(outcome.wait(), (Ok(10), object(10)));
+
+    let (outcome, mut peer) = server(Vec::new(), long_timeouts());
+    peer.send(
+        &[&first(FRAMED_PUT, -1)[..], &Frame::Data { len: 10 }.to_bytes(), &object(10)].concat(),
+    );
+    peer.half_close();
+    let unfinished = PeerError::Unfinished { received: 10 };
+    assert_eq!(outcome.wait().0, Err(unfinished.into()));
+}
+
+#[test]
+fn a_framed_refusal_is_told_before_the_connection_is_reset() {
+    let (outcome, mut peer) = server(Vec::new(), quick());
+    let unknown = start_for(FRAMED_PUT, -1, Key::from_name("unknown"));
+    peer.send(&[unknown, last(&object(100_000))].concat());
+    assert_eq!(peer.read(12), Frame::Abort(AbortReason::Refused).to_bytes());
+    peer.half_close();
+    assert_eq!(outcome.wait().0, Err(Refusal::NotRegistered.into()));
+}
+
+#[test]
+fn a_client_of_framed_objects_needs_a_receipt() {
+    for (answer, expected) in [
+        (vec![], Err(PeerError::NoReceipt { sent: 10 }.into())),
+        (
+            Frame::Abort(AbortReason::Busy).to_bytes().to_vec(),
+            Err(PeerError::Aborted(AbortReason::Busy).into()),
+        ),
+        (Frame::Receipt { size: 10 }.to_bytes().to_vec(), Ok(10)),
+    ] {
+        let packet = StartPacket::put(REPORT).framed();
+        let (outcome, mut peer) = client(packet, object(10), long_timeouts());
+        assert_eq!(peer.read(22), last(&object(10)));
+        peer.send(&answer);
+        peer.half_close();
+        assert_eq!(outcome.wait().0, expected);
     }
 }

@@ -74,7 +74,11 @@ fn errors_of_a_server(server: DynAdapter) {
             false,
             "get of unknown size, key KEY: the peer sent bytes where it only receives",
         ),
-        (start(2, 10), false, "malformed start packet: type 2, expected 0 (put) or 1 (get)"),
+        (
+            start(2, 10),
+            false,
+            "malformed start packet: type 2, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)",
+        ),
         (
             start(0, -2),
             false,

@@ -69,7 +69,7 @@ fn full_disk_of_the_client(server: DynAdapter, client: DynAdapter) {
 /// The error names the transfer, the side at fault, and the error of the system.
 #[track_caller]
 fn full_disk<T: std::fmt::Debug>(outcome: &io::Result<T>, packet: StartPacket) {
-    let aborted = LocalError::Aborted { reason: "the object cannot be written" };
+    let aborted = LocalError::Aborted { reason: "the object cannot be written", code: 0 };
     assert_eq!(cause(outcome), aborted.into());
     let error = outcome.as_ref().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -34,7 +34,7 @@ fn the_receipt_of_another_connection_fails(server: DynAdapter, client: DynAdapte
             // It failed, so the entry can be claimed again.
             assert_reset(&client.client(server.address, packet, long_timeouts(), script));
             let reason = "the handler returned the receipt of another object";
-            let expected = LocalError::Aborted { reason };
+            let expected = LocalError::Aborted { reason, code: 0 };
             assert_eq!(cause(&server.outcomes.wait()), expected.into());
         }
     }

@@ -100,7 +100,7 @@ fn assert_names_path<T: std::fmt::Debug>(
     path: &Path,
     error: &str,
 ) {
-    assert_eq!(cause(outcome), LocalError::Aborted { reason }.into());
+    assert_eq!(cause(outcome), LocalError::Aborted { reason, code: 0 }.into());
     let text = outcome.as_ref().unwrap_err().to_string();
     let expected = format!("aborted: {reason}: {}: {error}", path.display());
     assert!(text.contains(&expected), "{text}");

@@ -127,16 +127,21 @@ fn refusals_have_one_error_text(server: DynAdapter, client: DynAdapter) {
 
 /// Every start packet that differs from a registered one in one bit.
 fn packets_that_differ_in_one_bit_are_refused(server: DynAdapter) {
-    assert_all_refused(server, |packet| (0..200).map(|bit| flipped(packet, bit)).collect());
+    let bits = (0..200).filter(|bit| *bit != FRAMED_BIT);
+    assert_all_refused(server, |packet| bits.clone().map(|bit| flipped(packet, bit)).collect());
 }
 
 /// Every start packet that differs from a registered one in two bits.
 fn packets_that_differ_in_two_bits_are_refused(server: DynAdapter) {
     assert_all_refused(server, |packet| {
         let pairs = (0..200).flat_map(|first| (0..first).map(move |second| (first, second)));
+        let pairs = pairs.filter(|(first, second)| ![*first, *second].contains(&FRAMED_BIT));
         pairs.map(|(first, second)| flipped(&flipped(packet, first), second)).collect()
     });
 }
+
+/// The same registration serves the framed format.
+const FRAMED_BIT: usize = 7;
 
 fn flipped(packet: &[u8], bit: usize) -> Vec<u8> {
     let mut packet = packet.to_vec();
@@ -176,7 +181,7 @@ fn assert_all_refused(server: DynAdapter, wrong_packets: impl Fn(&[u8]) -> Vec<V
 servers!(
     wrong_packets_are_indistinguishable,
     packets_that_differ_in_one_bit_are_refused,
-    #[ignore = "long: 79,600 connections"]
+    #[ignore = "long: 78,804 connections"]
     packets_that_differ_in_two_bits_are_refused,
 );
 pairs!(refusals_have_one_error_text);

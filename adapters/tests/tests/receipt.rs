@@ -4,7 +4,7 @@ use std::fs;
 use std::num::NonZeroU32;
 use std::sync::mpsc::channel;
 
-use dataserver_core::{Cause, LocalError, Transfer};
+use dataserver_core::{Cause, LocalError, StartPacket, Transfer};
 use dataserver_tests::{
     DynAdapter, End, Gate, Op, Outcome, Raw, RawListener, Server, Setup, Source, TempFile, Wait,
     assert_reset, cause, clients, get, long_timeouts, object, pairs, put, servers, spawn, start,
@@ -15,13 +15,18 @@ use dataserver_tests::{
 const SIZES: [usize; 10] = [0, 1, 24, 25, 26, 1000, 262_143, 262_145, CHUNK - 1, CHUNK + 1];
 const CHUNK: usize = Transfer::DEFAULT_CHUNK.get() as usize;
 
+/// The packets for an object of this size, with the size declared or not.
+fn both_formats(packet: fn(Option<u64>) -> StartPacket, size: usize) -> [StartPacket; 4] {
+    let [declared, undeclared] = [Some(size as u64), None].map(packet);
+    [declared, undeclared, declared.framed(), undeclared.framed()]
+}
+
 fn puts_of_all_sizes_succeed(server: DynAdapter, client: DynAdapter) {
     for size in SIZES {
         let bytes = object(size);
         let file = TempFile::new(&bytes);
-        for declared in [Some(size as u64), None] {
+        for packet in both_formats(put, size) {
             let (stored, storing) = channel();
-            let packet = put(declared);
             let server =
                 Server::start(server, Setup::new().on(packet, [Op::ReadToEnd, Op::Notify(stored)]));
             for script in Op::ways_to_send(&bytes, file.path()) {
@@ -42,9 +47,8 @@ fn gets_of_all_sizes_succeed(server: DynAdapter, client: DynAdapter) {
     for size in SIZES {
         let bytes = object(size);
         let file = TempFile::new(&bytes);
-        for declared in [Some(size as u64), None] {
+        for packet in both_formats(get, size) {
             for script in Op::ways_to_send(&bytes, file.path()) {
-                let packet = get(declared);
                 let server = Server::start(server, Setup::new().on(packet, script.clone()));
                 let script = [Op::ReadToEnd, Op::Commit];
                 let outcome =
@@ -68,14 +72,15 @@ fn files_are_transferred(server: DynAdapter, client: DynAdapter) {
         .on(put(None), [Op::ReceiveFile(stored.path().into())])
         .on(get(None), [Op::SendFile(from.path().into())]);
     let server = Server::start(server, setup);
+    for (put, get) in [(put(None), get(None)), (put(None).framed(), get(None).framed())] {
+        let script = [Op::SendFile(from.path().into())];
+        client.client(server.address, put, long_timeouts(), &script).unwrap();
+        assert!(fs::read(stored.path()).unwrap() == bytes);
 
-    let script = [Op::SendFile(from.path().into())];
-    client.client(server.address, put(None), long_timeouts(), &script).unwrap();
-    assert!(fs::read(stored.path()).unwrap() == bytes);
-
-    let script = [Op::ReceiveFile(fetched.path().into()), Op::Commit];
-    client.client(server.address, get(None), long_timeouts(), &script).unwrap();
-    assert!(fs::read(fetched.path()).unwrap() == bytes);
+        let script = [Op::ReceiveFile(fetched.path().into()), Op::Commit];
+        client.client(server.address, get, long_timeouts(), &script).unwrap();
+        assert!(fs::read(fetched.path()).unwrap() == bytes);
+    }
 }
 
 fn chunk_sizes_do_not_matter(server: DynAdapter, client: DynAdapter) {
@@ -88,13 +93,14 @@ fn chunk_sizes_do_not_matter(server: DynAdapter, client: DynAdapter) {
             .on(put(None), [Op::ReadToEnd, Op::Notify(stored.clone())])
             .on(get(None), [Op::Send(bytes.clone())]);
         let server = Server::start(server, setup);
-
-        let script = [Op::Send(bytes.clone())];
-        client.client(server.address, put(None), chunk(at_client), &script).unwrap();
-        assert_eq!(storing.wait(), bytes);
-        let script = [Op::ReadToEnd, Op::Commit];
-        let got = client.client(server.address, get(None), chunk(at_client), &script).unwrap();
-        assert_eq!(got.bytes, bytes);
+        for (put, get) in [(put(None), get(None)), (put(None).framed(), get(None).framed())] {
+            let script = [Op::Send(bytes.clone())];
+            client.client(server.address, put, chunk(at_client), &script).unwrap();
+            assert_eq!(storing.wait(), bytes);
+            let script = [Op::ReadToEnd, Op::Commit];
+            let got = client.client(server.address, get, chunk(at_client), &script).unwrap();
+            assert_eq!(got.bytes, bytes);
+        }
     }
 }
 

@@ -135,7 +135,7 @@ fn waiting_connections_are_reset(server: DynAdapter) {
             peer.wait_for_reset(); // the first after its FIN, the second while it does not read
         }
 
-        let stopping = LocalError::Aborted { reason: "the server is stopping" };
+        let stopping = LocalError::Aborted { reason: "the server is stopping", code: 0 };
         for _ in 0..5 {
             assert_eq!(cause(&server.outcomes.wait()), Cause::from(stopping));
         }

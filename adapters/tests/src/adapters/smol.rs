@@ -9,12 +9,13 @@ use std::time::Duration;
 use dataserver_common::{Error, Receipt, Request};
 use dataserver_core::{Config, Direction, Entry, StartPacket};
 use dataserver_smol::{
-    Client, Handlers, ObjectReader, ObjectWriter, Server, ShutdownHandle, Socket,
+    Client, Handlers, ObjectReader, ObjectWriter, Server, Session, ShutdownHandle, Socket,
 };
 use smol::future::block_on; // the one of async-io wakes up from time to time
 use smol::io::{AssertAsync, AsyncReadExt, AsyncWriteExt};
 use smol::{Executor, Timer, unblock};
 
+use super::request;
 use crate::adapter::{Adapter, ConnectedStream, Outcome, RunningServer, Setup};
 use crate::script::{Held, Op};
 
@@ -67,7 +68,7 @@ impl Adapter for Smol {
         config: Config,
         script: &[Op],
     ) -> io::Result<Outcome> {
-        let request = Request::new(packet.key()).size(packet.size());
+        let request = request(packet);
         match packet.direction() {
             Direction::Put => self.put(address, request, config, script),
             Direction::Get => {
@@ -98,7 +99,7 @@ impl Adapter for Smol {
         script: &[Op],
     ) -> io::Result<Outcome> {
         let stream = socket(stream)?;
-        let request = Request::new(packet.key()).size(packet.size());
+        let request = request(packet);
         block_on(async {
             match packet.direction() {
                 Direction::Put => {
@@ -111,6 +112,18 @@ impl Adapter for Smol {
                 }
             }
         })
+    }
+
+    fn session(
+        &self,
+        address: SocketAddr,
+        config: Config,
+        objects: &[(StartPacket, Vec<Op>)],
+    ) -> Vec<io::Result<Outcome>> {
+        let mut session = Client::new(address).expect("an address").config(config).session();
+        let transfer =
+            |(packet, script): &(_, Vec<_>)| block_on(transfer(&mut session, *packet, script));
+        objects.iter().map(transfer).collect()
     }
 }
 
@@ -143,6 +156,20 @@ impl RunningServer for SmolServer {
 
     fn join(self: Box<Self>) -> Result<(), Error> {
         self.thread.join().expect("`run` does not panic")
+    }
+}
+
+/// One object of a session.
+async fn transfer(
+    session: &mut Session,
+    packet: StartPacket,
+    script: &[Op],
+) -> io::Result<Outcome> {
+    match packet.direction() {
+        Direction::Put => send(&mut Held::new(session.put(request(packet)).await?), script).await,
+        Direction::Get => {
+            receive(&mut Held::new(session.get(request(packet)).await?), script).await
+        }
     }
 }
 

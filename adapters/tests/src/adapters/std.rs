@@ -9,9 +9,10 @@ use std::time::Duration;
 use dataserver_common::{Error, Receipt, Request};
 use dataserver_core::{Config, Direction, Entry, StartPacket};
 use dataserver_std::{
-    Client, Handlers, ObjectReader, ObjectWriter, Server, ShutdownHandle, Socket,
+    Client, Handlers, ObjectReader, ObjectWriter, Server, Session, ShutdownHandle, Socket,
 };
 
+use super::request;
 use crate::adapter::{Adapter, ConnectedStream, Outcome, RunningServer, Setup};
 use crate::script::{Held, Op};
 
@@ -60,7 +61,7 @@ impl Adapter for Std {
         config: Config,
         script: &[Op],
     ) -> io::Result<Outcome> {
-        let request = Request::new(packet.key()).size(packet.size());
+        let request = request(packet);
         match packet.direction() {
             Direction::Put => self.put(address, request, config, script),
             Direction::Get => {
@@ -89,7 +90,7 @@ impl Adapter for Std {
         script: &[Op],
     ) -> io::Result<Outcome> {
         let stream = socket(stream)?;
-        let request = Request::new(packet.key()).size(packet.size());
+        let request = request(packet);
         match packet.direction() {
             Direction::Put => {
                 send(&mut Held::new(ObjectWriter::open(stream, request, &config)), script)
@@ -98,6 +99,25 @@ impl Adapter for Std {
                 receive(&mut Held::new(ObjectReader::open(stream, request, &config)?), script)
             }
         }
+    }
+
+    fn session(
+        &self,
+        address: SocketAddr,
+        config: Config,
+        objects: &[(StartPacket, Vec<Op>)],
+    ) -> Vec<io::Result<Outcome>> {
+        let mut session = Client::new(address).expect("an address").config(config).session();
+        let transfer = |(packet, script): &(_, Vec<_>)| transfer(&mut session, *packet, script);
+        objects.iter().map(transfer).collect()
+    }
+}
+
+/// One object of a session.
+fn transfer(session: &mut Session, packet: StartPacket, script: &[Op]) -> io::Result<Outcome> {
+    match packet.direction() {
+        Direction::Put => send(&mut Held::new(session.put(request(packet))?), script),
+        Direction::Get => receive(&mut Held::new(session.get(request(packet))?), script),
     }
 }
 

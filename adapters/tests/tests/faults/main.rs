@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use dataserver_tests::seeds::{self, Counts};
 
 use crate::leaks::Resources;
+use crate::oracle::Ending;
 
 /// The number of concurrent runs. Most of them wait for a timer.
 const CONCURRENT_RUNS: usize = 50;
@@ -20,26 +21,43 @@ const CONCURRENT_RUNS: usize = 50;
 /// Tests that measure the process exclude each other.
 static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
-fn runs(count: u64) -> Counts {
+fn runs(name: &str, count: u64, run: fn(u64) -> Ending) -> Counts {
     let _guard = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
     // Sets up what a process keeps, for each pair of adapters and both directions.
     run::warm_up();
     let mut before = Resources::now();
-    seeds::all("faults", 0..count, CONCURRENT_RUNS, run::run, |repeat| {
+    seeds::all(name, 0..count, CONCURRENT_RUNS, run, |repeat| {
         before.assert_no_growth(repeat);
     })
 }
 
 #[test]
 fn short() {
-    runs(500);
+    runs("faults", 500, run::bare);
+}
+
+#[test]
+fn framed_short() {
+    runs("faults", 500, run::framed);
 }
 
 #[test]
 #[ignore = "long: 10,000 runs"]
 fn long() {
-    let counts = runs(10_000);
+    let counts = runs("faults", 10_000, run::bare);
     for wanted in oracle::EVERY_ENDING {
+        assert!(
+            counts.keys().any(|ending| ending.ends_with(wanted)),
+            "no run had this result: {wanted}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "long: 10,000 runs"]
+fn framed_long() {
+    let counts = runs("faults", 10_000, run::framed);
+    for wanted in oracle::EVERY_FRAMED_ENDING {
         assert!(
             counts.keys().any(|ending| ending.ends_with(wanted)),
             "no run had this result: {wanted}"

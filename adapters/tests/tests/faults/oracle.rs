@@ -53,6 +53,7 @@ const FORGED_AND_LOST: &str = "another object of unknown size, without a receipt
 
 /// The results that the runs must cover.
 pub(crate) const EVERY_ENDING: [&str; 4] = [TRANSFERRED, LOST, NOTHING, FORGED];
+pub(crate) const EVERY_FRAMED_ENDING: [&str; 3] = [TRANSFERRED, LOST, NOTHING];
 
 /// The fault of a run, and its result.
 pub(crate) struct Ending {
@@ -120,6 +121,26 @@ pub(crate) fn judge(plan: &Plan, object: &[u8], seen: &Observed) -> Ending {
     assert!(plan.is_silent() || !impatient, "5: {sender:?}, {receiver:?}: {plan}");
 
     Ending { wrong: wrong(plan), how: ending(seen, expected) }
+}
+
+/// Checks the invariants of a framed run. Nothing is undetectable.
+///
+/// 1. The receiving application stores the object, or nothing.
+/// 2. A sender that succeeds has a receipt for an object that was stored.
+/// 3. Fragmentation and delays are no faults: both sides succeed.
+#[track_caller]
+pub(crate) fn judge_framed(plan: &Plan, object: &[u8], seen: &Observed) -> Ending {
+    let Observed { sender, receiver, stored, .. } = seen;
+    if let Some(stored) = stored {
+        assert!(stored == object, "1: stored another object: {plan}");
+    }
+    assert!(sender.is_err() || stored.is_some(), "2: a receipt, and nothing was stored: {plan}");
+    assert!(receiver.is_err() || stored.is_some(), "2: a success, and nothing was stored: {plan}");
+    assert!(
+        plan.wrong.is_some() || (sender.is_ok() && receiver.is_ok()),
+        "3: a failure without a fault, {sender:?}, {receiver:?}: {plan}",
+    );
+    Ending { wrong: wrong(plan), how: ending(seen, Expected::Failure) }
 }
 
 fn timed_out<T>(result: &io::Result<T>) -> bool {

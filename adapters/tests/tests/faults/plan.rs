@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use dataserver_core::{Config, Direction, StartPacket, Timeouts};
+use dataserver_core::{Config, Direction, Frame, StartPacket, Timeouts};
 use dataserver_tests::{
-    DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, Gate, Op, Smol, Std, get,
-    long_timeouts, put,
+    DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, Gate, OnReset, Op, Smol,
+    Std, get, long_timeouts, put,
 };
 use fastrand::Rng;
 
@@ -25,6 +25,7 @@ pub(crate) struct Plan {
     pub(crate) direction: Direction,
     pub(crate) size: usize,
     pub(crate) declared: bool,
+    pub(crate) framed: bool,
     /// Those of the client and of the server.
     pub(crate) chunks: [u32; 2],
     pub(crate) wrong: Option<Wrong>,
@@ -40,13 +41,15 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { direction, size, declared, chunks: [ours, theirs], .. } = self;
         let (client, server) = (self.client.name(), self.server.name());
-        write!(f, "{direction:?} of {size} bytes, declared: {declared}, from a {client} client ")?;
-        write!(f, "(chunk {ours}) at a {server} server (chunk {theirs}), ")?;
         write!(
             f,
-            "propagates_resets: {}, wrong: {:?}",
-            self.fault_plan.propagates_resets, self.wrong
-        )
+            "{direction:?} of {size} bytes, declared: {declared}, framed: {}, ",
+            self.framed
+        )?;
+        write!(f, "from a {client} client ")?;
+        write!(f, "(chunk {ours}) at a {server} server (chunk {theirs}), ")?;
+        let FaultPlan { on_reset, closes_both, .. } = self.fault_plan;
+        write!(f, "{on_reset:?} on reset, closes both: {closes_both}, wrong: {:?}", self.wrong)
     }
 }
 
@@ -69,14 +72,36 @@ pub(crate) enum Kind {
 }
 
 impl Plan {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// A bare object, through a relay that does not change how a connection ends.
+    pub(crate) fn bare(seed: u64) -> Self {
         let rng = &mut Rng::with_seed(seed);
+        let mut plan = Self::new(rng, false);
+        plan.fault_plan.on_reset =
+            if rng.usize(..4) > 0 { OnReset::Reset } else { OnReset::Silence };
+        plan
+    }
+
+    /// A framed object, through a relay that may do so, as proxies and tunnels do.
+    pub(crate) fn framed(seed: u64) -> Self {
+        let rng = &mut Rng::with_seed(seed);
+        let mut plan = Self::new(rng, true);
+        let kinds = [OnReset::Reset, OnReset::Silence, OnReset::End, OnReset::End];
+        plan.fault_plan.on_reset = kinds[rng.usize(..4)];
+        plan.fault_plan.closes_both = rng.bool();
+        plan
+    }
+
+    fn new(rng: &mut Rng, framed: bool) -> Self {
         let direction = if rng.bool() { Direction::Put } else { Direction::Get };
         let chunks = [chunk(rng), chunk(rng)];
         let size = size(rng, chunks);
-        let [object, receipt] = lengths(direction, size);
+        let [object, receipt] = lengths(direction, size, framed);
         let wrong = if rng.usize(..5) == 0 { None } else { Some(wrong(rng, object, receipt)) };
-        let gate = wrong.filter(|wrong| wrong.is_early_receipt(receipt)).map(|_| Gate::new());
+        // Bytes that are inserted within an object make another one, in the framed format, too.
+        let wrong = wrong.filter(|wrong| !framed || wrong.kind != Kind::Garbage);
+        // A framed receipt has bytes, and a sender that waits for its end would wait for them.
+        let is_early = |wrong: &Wrong| !framed && wrong.is_early_receipt(receipt);
+        let gate = wrong.filter(is_early).map(|_| Gate::new());
         let mut directions = [direction_plan(rng, object), direction_plan(rng, receipt)];
         if let Some(wrong) = wrong {
             directions[usize::from(!wrong.with_the_object)].fault =
@@ -92,9 +117,16 @@ impl Plan {
             direction,
             size,
             declared: rng.bool(),
+            framed,
             chunks,
             wrong,
-            fault_plan: FaultPlan { to_server, to_client, propagates_resets: rng.usize(..4) > 0 },
+            fault_plan: FaultPlan {
+                to_server,
+                to_client,
+                on_reset: OnReset::Reset,
+                closes_both: false,
+                ends_alone: framed,
+            },
             way_to_send: rng.usize(..6),
             gate,
             way_to_receive: rng.usize(..4),
@@ -103,10 +135,11 @@ impl Plan {
 
     pub(crate) fn packet(&self) -> StartPacket {
         let size = Some(self.size as u64).filter(|_| self.declared);
-        match self.direction {
+        let packet = match self.direction {
             Direction::Put => put(size),
             Direction::Get => get(size),
-        }
+        };
+        if self.framed { packet.framed() } else { packet }
     }
 
     /// The script of the sending application.
@@ -140,13 +173,13 @@ impl Plan {
 
     /// Whether a side must run into a timer because the relay is silent.
     pub(crate) fn is_silent(&self) -> bool {
-        self.wrong
-            .is_some_and(|wrong| wrong.kind == Kind::Stall || !self.fault_plan.propagates_resets)
+        let is_silent = self.fault_plan.on_reset == OnReset::Silence;
+        self.wrong.is_some_and(|wrong| wrong.kind == Kind::Stall || is_silent)
     }
 
     /// The configurations of the client and of the server.
     pub(crate) fn configs(&self) -> [Config; 2] {
-        let short = Timeouts::default().start(SHORT).idle(SHORT).receipt(SHORT);
+        let short = Timeouts::default().start(SHORT).idle(SHORT).receipt(SHORT).keep_alive(SHORT);
         let timeouts = if self.is_silent() { short } else { long_timeouts().timeouts };
         self.chunks.map(|chunk| {
             let chunk = NonZeroU32::new(chunk).expect("a chunk");
@@ -177,11 +210,12 @@ impl Wrong {
 }
 
 /// The number of bytes in the direction of the object and in that of the receipt.
-fn lengths(direction: Direction, size: usize) -> [u64; 2] {
+fn lengths(direction: Direction, size: usize, framed: bool) -> [u64; 2] {
     let start_packet = StartPacket::LEN as u64;
+    let frame = if framed { Frame::LEN as u64 } else { 0 }; // at least one each way
     match direction {
-        Direction::Put => [start_packet + size as u64, 0],
-        Direction::Get => [size as u64, start_packet],
+        Direction::Put => [start_packet + frame + size as u64, frame],
+        Direction::Get => [frame + size as u64, start_packet + frame],
     }
 }
 

@@ -20,11 +20,18 @@ const LONG: Duration = TIMEOUT.saturating_mul(10);
 /// The start packet of other clients.
 const OTHER: StartPacket = StartPacket::put(Key::from_bytes([1; 16]));
 
-/// Runs a seed, and checks the result.
-pub(crate) fn run(seed: u64) -> Ending {
-    let plan = Plan::new(seed);
+/// Runs a seed in the bare format, and checks the result.
+pub(crate) fn bare(seed: u64) -> Ending {
+    let plan = Plan::bare(seed);
     let bytes = object(plan.size);
     oracle::judge(&plan, &bytes, &see(&plan, &bytes))
+}
+
+/// The same in the framed format.
+pub(crate) fn framed(seed: u64) -> Ending {
+    let plan = Plan::framed(seed);
+    let bytes = object(plan.size);
+    oracle::judge_framed(&plan, &bytes, &see(&plan, &bytes))
 }
 
 fn see(plan: &Plan, bytes: &[u8]) -> Observed {
