@@ -12,7 +12,7 @@ use rustix::fs::sendfile;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
 use crate::epoll_baseline;
-use crate::subject::{End, Job, Subject, transfer_on_threads};
+use crate::subject::{End, Format, Job, Subject, on_threads, transfer_on_threads};
 
 /// The largest capacity of a pipe without privileges, pipe(7).
 const PIPE_SIZE: usize = 1 << 20;
@@ -92,7 +92,10 @@ impl Subject for Baseline {
                 loop {
                     let (stream, _) = listener.accept()?;
                     // A failed connection does not end the server.
-                    _ = self.serve_one(stream, job, &mut buffer);
+                    _ = match job.format {
+                        Format::Session => serve_kept(stream, job),
+                        _ => self.serve_one(stream, job, &mut buffer),
+                    };
                 }
             }
         };
@@ -114,6 +117,9 @@ impl Subject for Baseline {
         match self.structure {
             Structure::Epoll(_) => {
                 epoll_baseline::transfer_concurrently(address, job, at_once, end)
+            }
+            Structure::Pool(_) if job.format == Format::Session => {
+                on_threads(at_once, || transfer_kept(address, job, end))
             }
             Structure::Pool(_) => transfer_on_threads(at_once, end, || self.transfer(address, job)),
         }
@@ -233,6 +239,63 @@ impl Baseline {
             }
         }
     }
+}
+
+/// The bytes of a framed object of 1 KiB: a start packet, a header, and the object.
+const KEPT_PUT: usize = 25 + 12 + 1024;
+const KEPT_GET: usize = 12 + 1024;
+const RECEIPT: usize = 12;
+
+/// As many bytes each way as a framed object, over a connection that is kept.
+fn serve_kept(mut stream: TcpStream, job: &Job) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = [7; 2 * 1024];
+    loop {
+        match job.direction {
+            Direction::Put => {
+                read(&mut stream, &mut buffer, KEPT_PUT)?;
+                stream.write_all(&buffer[..RECEIPT])?;
+            }
+            Direction::Get => {
+                read(&mut stream, &mut buffer, StartPacket::LEN)?;
+                stream.write_all(&buffer[..KEPT_GET])?;
+                read(&mut stream, &mut buffer, RECEIPT)?;
+            }
+        }
+    }
+}
+
+fn transfer_kept(address: SocketAddr, job: &Job, end: Instant) -> io::Result<u64> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    let (mut buffer, mut done) = ([7; 2 * 1024], 0);
+    while Instant::now() < end {
+        match job.direction {
+            Direction::Put => {
+                stream.write_all(&buffer[..KEPT_PUT])?;
+                read(&mut stream, &mut buffer, RECEIPT)?;
+            }
+            Direction::Get => {
+                stream.write_all(&buffer[..StartPacket::LEN])?;
+                read(&mut stream, &mut buffer, KEPT_GET)?;
+                stream.write_all(&buffer[..RECEIPT])?;
+            }
+        }
+        done += 1;
+    }
+    Ok(done)
+}
+
+/// Reads this many bytes, which usually come at once.
+fn read(stream: &mut TcpStream, buffer: &mut [u8], len: usize) -> io::Result<()> {
+    let mut read = 0;
+    while read < len {
+        match stream.read(&mut buffer[read..])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => read += n,
+        }
+    }
+    Ok(())
 }
 
 /// Ends the object, and waits until the receiver closes.

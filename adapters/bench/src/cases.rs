@@ -2,6 +2,7 @@
 
 mod chunks;
 mod files;
+mod framed;
 mod idle;
 mod large;
 mod sizes;
@@ -22,10 +23,11 @@ use crate::subject::{Job, Subject};
 /// # Errors
 /// Rerounds an error if a transfer fails.
 pub fn all(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Result<()> {
-    let cases: [(&str, Case); 6] = [
+    let cases: [(&str, Case); 7] = [
         ("memory", large::run),
         ("files", files::run),
         ("small", small::run),
+        ("framed", framed::run),
         ("idle", idle::run),
         ("chunks", chunks::run),
         ("sizes", sizes::run),

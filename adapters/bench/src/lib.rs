@@ -19,4 +19,4 @@ pub mod server_process;
 pub mod subject;
 pub mod temp_files;
 
-pub use subject::{End, Job, Subject};
+pub use subject::{End, Format, Job, Subject, on_threads};

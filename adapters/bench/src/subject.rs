@@ -56,16 +56,26 @@ pub(crate) fn transfer_on_threads(
     end: Instant,
     transfer: impl Fn() -> io::Result<()> + Sync,
 ) -> io::Result<u64> {
-    let client = || {
+    on_threads(at_once, || {
         let mut done = 0;
         while Instant::now() < end {
             transfer()?;
             done += 1;
         }
         Ok(done)
-    };
+    })
+}
+
+/// Runs a client on each of `at_once` threads. Returns how many transfers they did.
+///
+/// # Errors
+/// Returns an error if one of them fails.
+///
+/// # Panics
+/// Panics if a client does.
+pub fn on_threads(at_once: usize, client: impl Fn() -> io::Result<u64> + Sync) -> io::Result<u64> {
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..at_once).map(|_| scope.spawn(client)).collect();
+        let clients: Vec<_> = (0..at_once).map(|_| scope.spawn(&client)).collect();
         clients.into_iter().map(|client| client.join().expect("clients do not panic")).sum()
     })
 }
@@ -77,6 +87,17 @@ pub enum End {
     Memory,
     /// A file, which is overwritten in place.
     File(PathBuf),
+}
+
+/// How objects are transferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Bare, over a connection each.
+    Bare,
+    /// Framed, over a connection each.
+    Framed,
+    /// Framed, one after the other over a connection that is kept.
+    Session,
 }
 
 /// One kind of transfer.
@@ -94,6 +115,8 @@ pub struct Job {
     pub buffer: usize,
     /// The most bytes that one step moves.
     pub chunk: NonZeroU32,
+    /// How objects are transferred.
+    pub format: Format,
 }
 
 impl Job {
@@ -101,7 +124,14 @@ impl Job {
     pub fn new(direction: Direction, bytes: u64) -> Self {
         let chunk = Config::default().chunk;
         let (source, sink) = (End::Memory, End::Memory);
-        Self { direction, bytes, source, sink, buffer: chunk.get() as usize, chunk }
+        let (buffer, format) = (chunk.get() as usize, Format::Bare);
+        Self { direction, bytes, source, sink, buffer, chunk, format }
+    }
+
+    /// The same in another format.
+    #[must_use]
+    pub fn format(self, format: Format) -> Self {
+        Self { format, ..self }
     }
 
     /// The size of the reads and writes of the application.
@@ -115,7 +145,8 @@ impl Job {
             Direction::Put => StartPacket::put(KEY),
             Direction::Get => StartPacket::get(KEY),
         };
-        packet.with_size(self.bytes).expect("objects here are smaller than 8 EiB")
+        let packet = packet.with_size(self.bytes).expect("objects here are smaller than 8 EiB");
+        if self.format == Format::Bare { packet } else { packet.framed() }
     }
 
     /// The default configuration, except for the chunk and a start timeout of one hour for idle connections.
@@ -137,12 +168,13 @@ impl Job {
             end(&self.sink),
             self.buffer.to_string(),
             self.chunk.to_string(),
+            format!("{:?}", self.format),
         ]
     }
 
     /// Parses the arguments of [`to_arguments`](Self::to_arguments).
     pub(crate) fn from_arguments(arguments: &[String]) -> Option<Self> {
-        let [direction, bytes, source, sink, buffer, chunk] = arguments else {
+        let [direction, bytes, source, sink, buffer, chunk, format] = arguments else {
             return None;
         };
         let end = |argument: &str| match argument {
@@ -156,6 +188,11 @@ impl Job {
             sink: end(sink),
             buffer: buffer.parse().ok()?,
             chunk: chunk.parse().ok()?,
+            format: match &format[..] {
+                "Framed" => Format::Framed,
+                "Session" => Format::Session,
+                _ => Format::Bare,
+            },
         })
     }
 }

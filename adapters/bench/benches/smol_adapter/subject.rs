@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dataserver_bench::{End, Job, Subject};
+use dataserver_bench::{End, Format, Job, Subject};
 use dataserver_smol::{
     Client, Direction, Entry, ObjectReader, ObjectWriter, Receipt, Request, Server,
 };
@@ -54,7 +54,10 @@ impl Subject for Smol {
         at_once: usize,
         time: Duration,
     ) -> io::Result<u64> {
-        transfer_concurrently(at_once, time, async || transfer(address, job).await)
+        match job.format {
+            Format::Session => transfer_in_sessions(address, job, at_once, time),
+            _ => transfer_concurrently(at_once, time, async || transfer(address, job).await),
+        }
     }
 
     fn runtime(&self) -> Option<&dyn Subject> {
@@ -64,12 +67,48 @@ impl Subject for Smol {
 
 async fn transfer(address: SocketAddr, job: &Job) -> io::Result<()> {
     let client = Client::new(address)?.config(job.config());
-    let request = Request::new(job.packet().key()).size(job.packet().size());
+    let request = request(job);
     match job.direction {
         Direction::Put => send(client.put(request).await?, job).await,
         Direction::Get => receive(client.get(request).await?, job).await,
     }
     .map(drop)
+}
+
+/// On one thread, as [`transfer_concurrently`].
+fn transfer_in_sessions(
+    address: SocketAddr,
+    job: &Job,
+    at_once: usize,
+    time: Duration,
+) -> io::Result<u64> {
+    let end = Instant::now() + time;
+    let client = async || {
+        let mut session = Client::new(address)?.config(job.config()).session();
+        let mut done = 0;
+        while Instant::now() < end {
+            match job.direction {
+                Direction::Put => send(session.put(request(job)).await?, job).await?,
+                Direction::Get => receive(session.get(request(job)).await?, job).await?,
+            };
+            done += 1;
+        }
+        io::Result::Ok(done)
+    };
+    let executor = smol::LocalExecutor::new();
+    let clients: Vec<_> = (0..at_once).map(|_| executor.spawn(client())).collect();
+    async_io::block_on(executor.run(async {
+        let mut done = 0;
+        for client in clients {
+            done += client.await?;
+        }
+        Ok(done)
+    }))
+}
+
+fn request(job: &Job) -> Request {
+    let request = Request::new(job.packet().key()).size(job.packet().size());
+    if job.packet().is_framed() { request.framed() } else { request }
 }
 
 async fn send(mut object: ObjectWriter, job: &Job) -> io::Result<Receipt> {

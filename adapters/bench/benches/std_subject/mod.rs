@@ -6,9 +6,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use dataserver_bench::{End, Job, Subject};
+use std::time::{Duration, Instant};
+
+use dataserver_bench::{End, Format, Job, Subject, on_threads};
 use dataserver_std::{
-    Client, Direction, Entry, ObjectReader, ObjectWriter, Receipt, Request, Server,
+    Client, Direction, Entry, ObjectReader, ObjectWriter, Receipt, Request, Server, Session,
 };
 
 pub(crate) struct Std;
@@ -30,15 +32,50 @@ impl Subject for Std {
         Ok(server.run()?)
     }
 
+    fn transfer_concurrently(
+        &self,
+        address: SocketAddr,
+        job: &Job,
+        at_once: usize,
+        time: Duration,
+    ) -> io::Result<u64> {
+        let end = Instant::now() + time;
+        on_threads(at_once, || {
+            let mut session = Client::new(address)?.config(job.config()).session();
+            let mut done = 0;
+            while Instant::now() < end {
+                match job.format {
+                    Format::Session => transfer_in(&mut session, job)?,
+                    _ => self.transfer(address, job)?,
+                }
+                done += 1;
+            }
+            Ok(done)
+        })
+    }
+
     fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()> {
         let client = Client::new(address)?.config(job.config());
-        let request = Request::new(job.packet().key()).size(job.packet().size());
+        let request = request(job);
         match job.direction {
             Direction::Put => send(client.put(request)?, job),
             Direction::Get => receive(client.get(request)?, job),
         }
         .map(drop)
     }
+}
+
+fn transfer_in(session: &mut Session, job: &Job) -> io::Result<()> {
+    match job.direction {
+        Direction::Put => send(session.put(request(job))?, job),
+        Direction::Get => receive(session.get(request(job))?, job),
+    }
+    .map(drop)
+}
+
+fn request(job: &Job) -> Request {
+    let request = Request::new(job.packet().key()).size(job.packet().size());
+    if job.packet().is_framed() { request.framed() } else { request }
 }
 
 fn send(mut object: ObjectWriter, job: &Job) -> io::Result<Receipt> {
