@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataserver_common::tcp::{self, BlockingMode};
-use dataserver_core::{StartPacket, Timer};
+use dataserver_core::{AbortReason, Frame, Key, PeerError, StartPacket, Timer};
 use dataserver_examples::peers::{self, KEY, Outcome, check, impatient};
 use dataserver_std::Client;
 use rustix::net::sockopt;
@@ -91,6 +91,118 @@ fn a_client_cuts_off_a_receiver_that_stalls() -> Result {
     check("the client", &outcome, &Err(Timer::Idle.into()))?;
     assert_soon(stalled.recv()?);
     Ok(())
+}
+
+#[test]
+fn a_server_serves_framed_objects_one_after_the_other() -> Result {
+    let (address, outcomes) = start(impatient())?;
+    let mut stream = TcpStream::connect(address)?;
+    for object in [&b"one"[..], &peers::object(SIZE), b""] {
+        let size = object.len() as u64;
+        let (begin, end) = object.split_at(object.len() / 2);
+        let frames = match begin.len() as u64 {
+            0 => vec![Frame::Last { len: size }],
+            len => vec![Frame::Data { len }, Frame::Last { len: size - len }],
+        };
+        stream.write_all(StartPacket::put(KEY).framed().as_bytes())?;
+        for (frame, body) in frames.iter().zip([if begin.is_empty() { object } else { begin }, end])
+        {
+            stream.write_all(&frame.to_bytes())?;
+            stream.write_all(body)?;
+        }
+        assert_eq!(read_frame(&mut stream)?, Frame::Receipt { size });
+        check("the server", &outcomes.recv_timeout(MAX_WAIT)?, &Ok(size))?;
+    }
+    stream.write_all(StartPacket::get(KEY).framed().as_bytes())?;
+    assert_eq!(read_frame(&mut stream)?, Frame::Last { len: 0 });
+    stream.write_all(&Frame::Receipt { size: 0 }.to_bytes())?;
+    check("the server", &outcomes.recv_timeout(MAX_WAIT)?, &Ok(0))?;
+    stream.shutdown(Shutdown::Write)?;
+    assert_eq!(stream.read(&mut [0])?, 0); // gracefully
+    Ok(())
+}
+
+#[test]
+fn a_server_tells_a_framed_client_why_it_refuses() -> Result {
+    let (address, outcomes) = start(impatient())?;
+    let unknown = StartPacket::put(Key::from_name("unknown")).framed();
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(unknown.as_bytes())?;
+    stream.write_all(&Frame::Last { len: SIZE as u64 }.to_bytes())?;
+    stream.write_all(&peers::object(SIZE))?; // the server reads on, so that its reason is not lost
+    assert_eq!(read_frame(&mut stream)?, Frame::Abort(AbortReason::Refused));
+    drop(stream);
+    assert!(outcomes.recv_timeout(MAX_WAIT)?.is_err());
+    Ok(())
+}
+
+#[test]
+fn a_server_cuts_off_a_client_that_goes_on_after_an_abort() -> Result {
+    let (address, outcomes) = start(impatient())?;
+    for pause in [Duration::ZERO, Duration::from_millis(50)] {
+        let unknown = StartPacket::put(Key::from_name("unknown")).framed();
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(unknown.as_bytes())?;
+        let began = Instant::now();
+        while stream.write(&[7; 4096]).is_ok() {
+            thread::sleep(pause); // a slow client does not extend the time, and a fast one has a limit
+        }
+        assert_soon(began);
+        assert!(outcomes.recv_timeout(MAX_WAIT)?.is_err());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_takes_nothing_but_a_receipt_for_one() -> Result {
+    for (answer, expected) in [
+        (vec![], PeerError::NoReceipt { sent: 3 }),
+        (
+            Frame::Receipt { size: 4 }.to_bytes().to_vec(),
+            PeerError::WrongReceipt { size: 4, sent: 3 },
+        ),
+        (
+            Frame::Abort(AbortReason::Busy).to_bytes().to_vec(),
+            PeerError::Aborted(AbortReason::Busy),
+        ),
+        (vec![9; 3], PeerError::NoReceipt { sent: 3 }),
+    ] {
+        let outcome = put_framed(b"one", move |stream| {
+            stream.write_all(&answer)?;
+            stream.shutdown(Shutdown::Write)
+        })?;
+        check("the client", &outcome, &Err(expected.into()))?;
+    }
+    let outcome =
+        put_framed(b"one", |stream| stream.write_all(&Frame::Receipt { size: 3 }.to_bytes()))?;
+    check("the client", &outcome, &Ok(3))?;
+    Ok(())
+}
+
+/// A put of an object to a server that reads it and then answers.
+fn put_framed(
+    object: &[u8],
+    answer: impl FnOnce(&mut TcpStream) -> io::Result<()> + Send + 'static,
+) -> Result<Outcome> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let length = StartPacket::LEN + Frame::LEN + object.len();
+    let server = thread::spawn(move || -> io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        stream.read_exact(&mut vec![0; length])?;
+        answer(&mut stream)?;
+        stream.read_to_end(&mut Vec::new()).ok(); // until the client has closed the connection
+        Ok(())
+    });
+    let (outcome, _) = transfer(address, StartPacket::put(KEY).framed(), object)?;
+    server.join().expect("the server does not panic")?;
+    Ok(outcome)
+}
+
+fn read_frame(stream: &mut TcpStream) -> io::Result<Frame> {
+    let mut header = [0; Frame::LEN];
+    stream.read_exact(&mut header)?;
+    Frame::from_bytes(header).map_err(io::Error::other)
 }
 
 /// TCP can mark a byte as urgent. epoll(7) has an event for it, which stays set until the byte has been

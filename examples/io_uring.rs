@@ -79,15 +79,34 @@ impl<'a> Transfer<'a> {
         Ok(Self { connection, stream, outgoing, incoming: Vec::new(), store, epoch })
     }
 
-    /// Drives the connection to its end.
-    async fn drive(mut self) -> io::Result<Outcome> {
+    /// Serves a client: one object, or any number of framed ones.
+    async fn serve(mut self, config: Config, outcomes: mpsc::Sender<Outcome>) -> io::Result<()> {
+        loop {
+            let outcome = self.drive().await;
+            let packet = self.connection.packet();
+            if packet.is_some() || outcome.is_err() {
+                outcomes.send(outcome).map_err(io::Error::other)?;
+            } // else the session has ended behind its last object
+            match packet {
+                Some(packet) if packet.is_framed() && outcome.is_ok() => {
+                    self.connection = self.connection.next_server(config, self.now());
+                    self.incoming.clear();
+                }
+                _ => return self.close(outcome.is_ok()),
+            }
+        }
+    }
+
+    /// Closes the stream. No operation is submitted, so that happens at once.
+    fn close(self, gracefully: bool) -> io::Result<()> {
+        if gracefully { tcp::disarm(&self.stream) } else { Ok(()) }
+    }
+
+    /// Drives one object to its end.
+    async fn drive(&mut self) -> Outcome {
         loop {
             if let Step::Done(outcome) = self.connection.step() {
-                if outcome.is_ok() {
-                    tcp::disarm(&self.stream)?; // dropping it is now a graceful close
-                }
-                // No operation is submitted, so dropping the stream closes it at once.
-                return Ok(outcome);
+                return outcome;
             }
             let submitted = self.now();
             match self.step(submitted).await {
@@ -127,7 +146,7 @@ impl<'a> Transfer<'a> {
             },
             // One operation with two buffers: the start packet should leave in one piece.
             Step::Write { bytes, payload } => {
-                let payload = rest(outgoing, 0, payload);
+                let payload = rest(outgoing, connection.moved(), payload);
                 let slices = [Bytes::copy_from_slice(bytes), payload];
                 let BufResult(written, _) = limit.on(stream.write_vectored(slices)).await;
                 connection.handle_moved(written?);
@@ -168,7 +187,7 @@ impl<'a> Transfer<'a> {
                 connection.handle_shutdown();
             }
             Step::AwaitEnd => {
-                let BufResult(read, _) = limit.on(stream.read([0])).await;
+                let BufResult(read, _) = limit.on(stream.read([0; 4096])).await;
                 match read? {
                     0 => connection.handle_end_of_stream(),
                     n => connection.handle_moved(n),
@@ -276,8 +295,7 @@ async fn serve(
         let (stream, _) = listener.accept().await?;
         let (store, outcomes) = (Rc::clone(&store), outcomes.clone());
         spawn(async move {
-            let outcome = Transfer::new(stream, config, None, &store)?.drive().await?;
-            outcomes.send(outcome).map_err(io::Error::other)
+            Transfer::new(stream, config, None, &store)?.serve(config, outcomes).await
         })
         .detach();
     }
@@ -325,7 +343,10 @@ fn transfer(
     let store = Store { newest: RefCell::new(Bytes::copy_from_slice(object)) };
     let outcome = Runtime::new()?.block_on(async {
         let stream = TcpStream::connect(address).await?;
-        Transfer::new(stream, peers::impatient(), Some(packet), &store)?.drive().await
+        let mut transfer = Transfer::new(stream, peers::impatient(), Some(packet), &store)?;
+        let outcome = transfer.drive().await;
+        transfer.close(outcome.is_ok())?;
+        Ok::<_, io::Error>(outcome)
     })?;
     Ok((outcome, store.newest.into_inner().into()))
 }

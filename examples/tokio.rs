@@ -43,28 +43,61 @@ impl<'a> Transfer<'a> {
         Self { connection, outgoing, incoming: Vec::new(), store, epoch: TokioInstant::now() }
     }
 
-    /// Drives the connection to its end.
+    /// Drives a client's connection to its end.
     ///
     /// # Cancel safety
     /// If this future is dropped, the connection is reset.
-    async fn drive(mut self, stream: TcpStream) -> io::Result<Outcome> {
-        tcp::arm(&stream)?; // to reset
-        tcp::limit_unsent(&stream)?;
+    async fn transfer(mut self, stream: TcpStream) -> io::Result<Outcome> {
+        arm(&stream)?;
+        let outcome = self.drive(&stream).await;
+        if outcome.is_ok() {
+            tcp::disarm(&stream)?; // dropping it is now a graceful close
+        }
+        Ok(outcome)
+    }
+
+    /// Serves a client: one object, or any number of framed ones.
+    ///
+    /// # Cancel safety
+    /// If this future is dropped, the connection is reset.
+    async fn serve(
+        mut self,
+        stream: TcpStream,
+        config: Config,
+        outcomes: mpsc::Sender<Outcome>,
+    ) -> io::Result<()> {
+        arm(&stream)?;
+        loop {
+            let outcome = self.drive(&stream).await;
+            let packet = self.connection.packet();
+            if packet.is_some() || outcome.is_err() {
+                outcomes.send(outcome).map_err(io::Error::other)?;
+            } // else the session has ended behind its last object
+            match packet {
+                Some(packet) if packet.is_framed() && outcome.is_ok() => {
+                    self.connection = self.connection.next_server(config, self.now());
+                    self.incoming.clear();
+                }
+                _ if outcome.is_ok() => return tcp::disarm(&stream),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Drives one object to its end.
+    async fn drive(&mut self, stream: &TcpStream) -> Outcome {
         loop {
             if let Step::Done(outcome) = self.connection.step() {
-                if outcome.is_ok() {
-                    tcp::disarm(&stream)?; // dropping it is now a graceful close
-                }
-                return Ok(outcome);
+                return outcome;
             }
             coop::consume_budget().await; // other tasks run, even if the peer is always ready
             let began = self.now();
             // Even if tokio does not know that the stream is ready: it can have room long before it counts
             // as writable.
-            let tried = match self.step(&stream) {
+            let tried = match self.step(stream) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.connection.handle_blocked(began);
-                    self.step_when_ready(&stream, began).await
+                    self.step_when_ready(stream, began).await
                 }
                 tried => tried,
             };
@@ -113,7 +146,7 @@ impl<'a> Transfer<'a> {
                 _ => connection.refuse(Refusal::NotRegistered),
             },
             Step::Write { bytes, payload } => {
-                let payload = rest(outgoing, 0, payload);
+                let payload = rest(outgoing, connection.moved(), payload);
                 let n = socket::write(stream, &[IoSlice::new(bytes), IoSlice::new(payload)])?;
                 connection.handle_moved(n);
             }
@@ -151,7 +184,7 @@ impl<'a> Transfer<'a> {
                 socket::shut_down(stream)?;
                 connection.handle_shutdown();
             }
-            Step::AwaitEnd => match socket::read(stream, &mut [0])? {
+            Step::AwaitEnd => match socket::read(stream, &mut [0; 4096])? {
                 0 => connection.handle_end_of_stream(),
                 n => connection.handle_moved(n),
             },
@@ -164,6 +197,11 @@ impl<'a> Transfer<'a> {
     fn now(&self) -> Instant {
         Instant::new(self.epoch.elapsed())
     }
+}
+
+fn arm(stream: &TcpStream) -> io::Result<()> {
+    tcp::arm(stream)?; // to reset
+    tcp::limit_unsent(stream)
 }
 
 /// The longest time that tokio's clock supports.
@@ -205,8 +243,7 @@ async fn serve(
         let (stream, _) = listener.accept().await?;
         let (store, outcomes) = (Arc::clone(&store), outcomes.clone());
         tokio::spawn(async move {
-            let outcome = Transfer::new(config, None, &store).drive(stream).await?;
-            outcomes.send(outcome).map_err(io::Error::other)
+            Transfer::new(config, None, &store).serve(stream, config, outcomes).await
         });
     }
 }
@@ -250,7 +287,7 @@ fn transfer(
     let store = Store { newest: Mutex::new(object.into()) };
     let outcome = runtime()?.block_on(async {
         let stream = TcpStream::connect(address).await?;
-        Transfer::new(peers::impatient(), Some(packet), &store).drive(stream).await
+        Transfer::new(peers::impatient(), Some(packet), &store).transfer(stream).await
     })?;
     Ok((outcome, store.newest().to_vec()))
 }

@@ -4,21 +4,18 @@
 //! cargo run --release --features unix --example unix
 //! ```
 //!
-//! Over TCP, every failure is a reset, so a peer never takes it for a graceful close. A Unix socket has no
-//! such reset. If a process ends, or drops its socket to abort, the peer sees
+//! Use the framed format over a Unix socket: the end of the object, the receipt and the reason for a failure
+//! are bytes, and hold here as they do over TCP.
+//!
+//! In the bare format they are a graceful close and a reset, and a Unix socket has no reset. If a process
+//! ends, or drops its socket to abort, the peer sees
 //!
 //! - an end of stream, as in a graceful close, if all bytes from the peer had been read;
 //! - `ECONNRESET`, once, if some had not been read (see `unix_release_sock` in Linux);
 //! - `EPIPE` if it writes again.
 //!
 //! A sender checks for both before it ends its object. This detects a refusal, but not a failure after it.
-//!
-//! So over a Unix socket:
-//!
-//! - Declare the size of every object. Otherwise a truncated object is taken for a complete one.
-//! - Do not rely on the receipt of a put: it means only that the object was read. A receiver that fails
-//!   after the last byte and before its commit looks the same. If the commit matters, get something
-//!   afterwards that confirms it, or use TCP or TLS over loopback.
+//! And without a declared size, a truncated object is taken for a complete one. This program shows both.
 
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -29,12 +26,13 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
+use dataserver_core::Frame;
 use dataserver_examples::peers;
 use dataserver_smol as on_smol;
 use dataserver_std as on_std;
 use dataserver_std::{
-    Cause, Config, Error as TransferError, Key, ObjectSize, PeerError, Receipt, Request,
-    StartPacket,
+    AbortReason, BoxError, Cause, Config, Error as TransferError, Failure, Key, ObjectSize,
+    PeerError, Receipt, Request, StartPacket,
 };
 use smol::Async;
 use smol::future;
@@ -79,30 +77,64 @@ type Outcomes = Receiver<Result<Receipt, TransferError>>;
 
 fn transfer(client: Adapter, path: &Path, outcomes: &Outcomes) -> Result<(), Box<dyn Error>> {
     let object = peers::object(SIZE as usize);
+    transfer_framed(client, path, outcomes, &object)?;
+
     let received = client.get(path, Request::new(GET).size(ObjectSize::new(SIZE)?))?;
     peers::check("the received object", &received, &object)?;
     peers::check("the server", &outcome(outcomes)?, &Ok(SIZE))?;
-    println!("  get: {} bytes", received.len());
+    println!("  bare get: {} bytes", received.len());
 
     peers::check("the receipt", &client.put(path, DROPPED, &object)?.bytes, &SIZE)?;
     peers::check("the server", &outcome(outcomes)?, &Ok(SIZE))?;
-    println!("  put: the receipt for {SIZE} bytes");
+    println!("  bare put: the receipt for {SIZE} bytes");
 
     let refused = client.put(path, NOT_REGISTERED, &object);
     let Err(error) = refused else { return Err("the client took a refusal for a receipt".into()) };
     outcome(outcomes)?.err().ok_or("the server has not refused")?;
-    println!("  put that is refused, and not read: {error}");
+    println!("  bare put that is refused, and not read: {error}");
 
     let failed = client.put(path, FAILS, &object);
     let server = outcome(outcomes)?.err().ok_or("the server has not failed")?;
     match failed {
         // Over TCP, this would be an error.
         Ok(receipt) => println!(
-            "  put that is read, but not committed: the server failed ({server}), but the client has \
+            "  bare put that is read, but not committed: the server failed ({server}), but the client has \
              a receipt for {} bytes",
             receipt.bytes,
         ),
         Err(error) => return Err(format!("unexpected error: {error}").into()),
+    }
+    Ok(())
+}
+
+/// What the server says is what the client learns.
+fn transfer_framed(
+    client: Adapter,
+    path: &Path,
+    outcomes: &Outcomes,
+    object: &[u8],
+) -> Result<(), Box<dyn Error>> {
+    let received = client.get(path, Request::new(GET).framed())?;
+    peers::check("the received object", &&received[..], &object)?;
+    peers::check("the server", &outcome(outcomes)?, &Ok(SIZE))?;
+    println!("  framed get: {} bytes", received.len());
+
+    let receipt = client.put(path, Request::new(DROPPED).framed(), object)?;
+    peers::check("the receipt", &receipt.bytes, &SIZE)?;
+    peers::check("the server", &outcome(outcomes)?, &Ok(SIZE))?;
+    println!("  framed put: the receipt for {SIZE} bytes");
+
+    for (what, key, expected) in [
+        ("is refused", NOT_REGISTERED, AbortReason::Refused),
+        ("is read, but not committed", FAILS, AbortReason::Failed { code: 28 }),
+    ] {
+        let Err(error) = client.put(path, Request::new(key).framed(), object) else {
+            return Err("the client has a receipt for an object that was not committed".into());
+        };
+        outcome(outcomes)?.err().ok_or("the server has not failed")?;
+        let reason = TransferError::of(&error).and_then(TransferError::abort_reason);
+        peers::check("the reason", &reason, &Some(expected))?;
+        println!("  framed put that {what}: {expected}");
     }
     Ok(())
 }
@@ -125,6 +157,13 @@ fn meet_broken_clients(path: &Path, outcomes: &Outcomes) -> Result<(), Box<dyn E
     // Over TCP, this would be an error.
     peers::check("a truncated object of unknown size", &outcome(outcomes)?, &Ok(400))?;
     println!("  killed after 400 bytes of an unknown size: taken for an object of 400 bytes");
+
+    let frame = Frame::Data { len: 400 }.to_bytes();
+    let framed = [put.framed().as_bytes(), &frame[..], &[0; 400]].concat();
+    send(path, &framed)?;
+    let unfinished = PeerError::Unfinished { received: 400 }.into();
+    peers::check("a truncated framed object", &outcome(outcomes)?, &Err(unfinished))?;
+    println!("  the same in the framed format: {unfinished}");
     Ok(())
 }
 
@@ -192,16 +231,16 @@ impl Adapter {
         Ok(())
     }
 
-    fn put(self, path: &Path, key: Key, object: &[u8]) -> io::Result<Receipt> {
+    fn put(self, path: &Path, request: impl Into<Request>, object: &[u8]) -> io::Result<Receipt> {
         let (stream, config) = (UnixStream::connect(path)?, Config::default());
         let sent = match self {
             Self::Std => {
                 let socket = on_std::Socket::from_unix(stream)?;
-                on_std::ObjectWriter::open(socket, key, &config).send(object)
+                on_std::ObjectWriter::open(socket, request, &config).send(object)
             }
             Self::Smol => {
                 let socket = on_smol::Socket::from_unix(stream)?;
-                future::block_on(on_smol::ObjectWriter::open(socket, key, &config).send(object))
+                future::block_on(on_smol::ObjectWriter::open(socket, request, &config).send(object))
             }
         };
         Ok(sent?)
@@ -237,7 +276,7 @@ fn std_handlers() -> Result<on_std::Handlers, on_std::Error> {
     })?;
     handlers.on_put(FAILS, |mut object| {
         io::copy(&mut object, &mut io::sink())?;
-        Err::<Receipt, _>(io::Error::other("the disk is full"))
+        Err::<Receipt, BoxError>(Failure::new(28, "the disk is full").into())
     })?;
     handlers.on_get(GET, |object| object.send(&peers::object(SIZE as usize)))?;
     Ok(handlers)
@@ -251,7 +290,7 @@ fn smol_handlers() -> Result<on_smol::Handlers, on_smol::Error> {
     })?;
     handlers.on_put(FAILS, |mut object| async move {
         smol::io::copy(&mut object, &mut smol::io::sink()).await?;
-        Err::<Receipt, _>(io::Error::other("the disk is full"))
+        Err::<Receipt, BoxError>(Failure::new(28, "the disk is full").into())
     })?;
     handlers.on_get(GET, |object| object.send(peers::object(SIZE as usize)))?;
     Ok(handlers)

@@ -55,6 +55,8 @@ pub(crate) struct Object {
     pub(crate) path: Option<PathBuf>,
     /// `None` if the command line has no `--size`.
     pub(crate) size: Option<ObjectSize>,
+    /// Whether to use the format of the original.
+    pub(crate) bare: bool,
 }
 
 impl Command {
@@ -103,11 +105,12 @@ fn parse_serve(mut parser: Parser) -> Result<Command, Error> {
 
 /// Returns `None` for `--help`.
 fn parse_object(mut parser: Parser) -> Result<Option<Object>, Error> {
-    let (mut operands, mut size) = (Vec::new(), None);
+    let (mut operands, mut size, mut bare) = (Vec::new(), None, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Value(value) if operands.len() < 3 => operands.push(value),
             Arg::Long("size") => size = Some(parser.value()?.parse_with(parse_size)?),
+            Arg::Long("bare") => bare = true,
             Arg::Long("help") | Arg::Short('h') => return Ok(None),
             other => return Err(other.unexpected()),
         }
@@ -120,6 +123,7 @@ fn parse_object(mut parser: Parser) -> Result<Option<Object>, Error> {
         key: Key::from_name_bytes(name.as_bytes()),
         path: Some(path).filter(|path| path != "-").map(PathBuf::from),
         size,
+        bare,
     }))
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn get(object: &Object) -> Result<(), Failure> {
 
 fn request(object: &Object) -> Request {
     let request = Request::new(object.key);
+    let request = if object.bare { request } else { request.framed() };
     object.size.map_or(request, |size| request.size(size))
 }
 

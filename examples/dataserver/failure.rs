@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use dataserver_std::{Cause, Error, LocalError, PeerError};
+use dataserver_std::{AbortReason, Cause, Error, LocalError, PeerError};
 
 /// A message of one line, and the exit status.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ impl From<Cause> for Status {
         match cause {
             Cause::Peer(
                 PeerError::Truncated { .. }
+                | PeerError::Unfinished { .. }
+                | PeerError::Aborted(AbortReason::TooLarge { .. })
                 | PeerError::LongerThanDeclared { .. }
                 | PeerError::LongerThanAllowed { .. },
             )
@@ -62,7 +64,9 @@ impl From<Cause> for Status {
                 LocalError::ShorterThanDeclared { .. } | LocalError::LongerThanDeclared { .. },
             ) => Self::Size,
             Cause::Local(LocalError::Aborted { .. }) => Self::File,
-            Cause::TimedOut(_) => Self::TimedOut,
+            Cause::TimedOut(_) | Cause::Peer(PeerError::Aborted(AbortReason::TimedOut)) => {
+                Self::TimedOut
+            }
             _ => Self::Reset,
         }
     }

@@ -44,6 +44,11 @@ impl Cable {
         Self { cut_after: Some(bytes), ..self }
     }
 
+    /// The device is done with the line. A framed object needs no end on the line itself.
+    pub(crate) fn unplug(self) {
+        self.to_computer.send(Sent::End).ok(); // the connection may be gone
+    }
+
     fn transmit(&mut self, event: Sent) -> bool {
         match &mut self.cut_after {
             Some(0) => true, // it is lost
@@ -125,6 +130,7 @@ fn forward_to_stream(mut stream: &TcpStream, sent: &Receiver<Sent>) -> bool {
     for event in sent {
         let written = match event {
             Sent::Byte(byte) => stream.write_all(&[byte]),
+            Sent::End if ended => Ok(()),
             Sent::End => {
                 ended = true;
                 stream.shutdown(Shutdown::Write)

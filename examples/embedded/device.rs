@@ -9,9 +9,11 @@
 //! | the end of the stream (FIN) | a break: the line held low for longer than a byte takes |
 //! | a reset | a loss of the carrier: the modem line drops |
 //!
+//! The framed format needs bytes only. Behind an object that has succeeded, the next one follows on the
+//! same line ([`Session::next`]). After a failure the carrier drops, so that both sides begin anew.
+//!
 //! Nothing blocks: [`Session::poll`] moves at most one byte, and says when to call it again.
 
-use core::num::NonZeroU32;
 use core::time::Duration;
 
 use dataserver_core::{
@@ -86,6 +88,12 @@ impl Session {
         Self { connection, began: line.millis() }
     }
 
+    /// The next object of the same client, behind a framed one that has succeeded.
+    pub(crate) fn next(&self, line: &impl Line) -> Self {
+        let connection = self.connection.next_server(config(), Instant::new(Duration::ZERO));
+        Self { connection, began: line.millis() }
+    }
+
     /// Tries one step, which moves at most one byte.
     ///
     /// The time is taken before the attempt: a byte that arrived in time is not late, even if the device
@@ -131,7 +139,7 @@ impl Session {
                 }
                 _ => connection.refuse(Refusal::NotRegistered),
             },
-            // The rest of the start packet, one byte at a time.
+            // A start packet or a frame, one byte at a time.
             Step::Write { bytes, .. } => match bytes {
                 [byte, ..] if line.send(*byte) => connection.handle_moved(1),
                 _ => return Attempt::NotReady,
@@ -149,10 +157,9 @@ impl Session {
                 Some(_) => return Attempt::NotReady,
                 None => connection.offer(0, true),
             },
-            // All declared bytes have been sent. The core asks whether there are more.
-            Step::Offer { max } => {
-                let left = memory.readings.len().saturating_sub(moved);
-                connection.offer(left.min(max), left <= max);
+            // The core asks how many bytes there are: before a frame, or when all declared bytes are sent.
+            Step::Offer { .. } => {
+                connection.offer(memory.readings.len().saturating_sub(moved), true);
             }
             Step::Peek => match line.receive() {
                 Some(Received::Byte(_)) => connection.handle_moved(1),
@@ -210,5 +217,5 @@ fn config() -> Config {
         .idle(Duration::from_millis(500))
         .receipt(Duration::from_millis(1000)) // short, for the test
         .total(Duration::from_secs(60));
-    Config::default().chunk(NonZeroU32::MIN).max_object_size(SETTINGS as u64).timeouts(timeouts)
+    Config::default().max_object_size(SETTINGS as u64).timeouts(timeouts)
 }

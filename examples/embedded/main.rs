@@ -22,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use cable::Cable;
-use dataserver_core::{Cause, LocalError, PeerError, Timer};
+use dataserver_core::{AbortReason, Cause, LocalError, PeerError, Timer};
 use dataserver_examples::peers::{self, Outcome, check};
 use dataserver_std::{Client, Entry, Key, Server, StartPacket};
 use device::{Line, Memory, Next, READINGS_KEY, SETTINGS, SETTINGS_KEY, Session};
@@ -46,7 +46,41 @@ fn run() -> Result<(), Box<dyn Error>> {
     let readings = peers::object(300).try_into().map_err(|_| "300 bytes are not 300 bytes")?;
     let mut memory = Memory::new(readings);
     device_as_client(&mut memory)?;
-    device_as_server(&mut memory)
+    device_as_server(&mut memory)?;
+    device_with_a_session(&mut memory)
+}
+
+/// The device is the server, and the client transfers several framed objects. Nothing but bytes crosses the
+/// line between them.
+fn device_with_a_session(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
+    println!("the device as a server of a session:");
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::scope(|scope| {
+        let client = scope.spawn(move || -> io::Result<Vec<u8>> {
+            let mut session = Client::new(address).map_err(io::Error::from)?.session();
+            session.put(SETTINGS_KEY)?.send(b"interval = 30")?;
+            let mut readings = Vec::new();
+            let mut object = session.get(READINGS_KEY)?;
+            object.read_to_end(&mut readings)?;
+            object.commit()?;
+            Ok(readings)
+        });
+        let (mut cable, computer) = Cable::to(listener.accept()?.0)?;
+        let mut session = Session::server(&cable);
+        for expected in [13, 300] {
+            check("the device", &run_session(&mut session, memory, &mut cable), &Ok(expected))?;
+            println!("  the device: {expected} bytes");
+            session = session.next(&cable);
+        }
+        let end = run_session(&mut session, memory, &mut cable); // the client has closed
+        check("the end of the session", &end, &Ok(0))?;
+        cable.unplug();
+        computer.join().map_err(|_| "the computer panicked")??;
+        let readings = client.join().map_err(|_| "a client panicked")??;
+        check("the readings", &readings, &memory.readings.to_vec())?;
+        Ok(check("the settings", &memory.settings(), &&b"interval = 30"[..])?)
+    })
 }
 
 /// The device is the client.
@@ -59,7 +93,9 @@ fn device_as_client(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
     let stored = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&stored);
     server.on_put(Entry::exact(put), move |mut object| {
-        object.read_to_end(&mut kept.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let mut readings = Vec::new();
+        object.read_to_end(&mut readings)?;
+        *kept.lock().unwrap_or_else(PoisonError::into_inner) = readings;
         Ok::<_, io::Error>(object.commit()?)
     })?;
     server.on_get(SETTINGS_KEY, |object| object.send(b"interval = 60"))?;
@@ -68,17 +104,22 @@ fn device_as_client(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
 
     let call = |memory: &mut Memory, packet| {
         let (mut cable, computer) = Cable::to(TcpStream::connect(address)?)?;
-        let outcome = run_session(Session::client(packet, &cable), memory, &mut cable);
-        drop(cable);
+        let outcome = run_session(&mut Session::client(packet, &cable), memory, &mut cable);
+        match outcome {
+            Ok(_) => cable.unplug(),
+            Err(_) => drop(cable),
+        }
         computer.join().map_err(|_| "the computer panicked")??;
         Ok::<_, Box<dyn Error>>(outcome)
     };
 
+    check("a framed put", &call(memory, put.framed())?, &Ok(300))?;
     check("put", &call(memory, put)?, &Ok(300))?;
     let received = stored.lock().unwrap_or_else(PoisonError::into_inner).clone();
     check("the readings", &received, &memory.readings.to_vec())?;
     println!("  puts its readings: the receipt for 300 bytes");
 
+    check("a framed get", &call(memory, get.framed())?, &Ok(13))?;
     check("get", &call(memory, get)?, &Ok(13))?;
     check("the settings", &memory.settings(), &&b"interval = 60"[..])?;
     println!("  gets its settings: 13 bytes");
@@ -87,6 +128,11 @@ fn device_as_client(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
     check("a get that is refused", &refused, &Err(PeerError::Reset { moved: 0 }.into()))?;
     println!("  gets a key that is not registered: {}", PeerError::Reset { moved: 0 });
 
+    let refused = call(memory, StartPacket::get(READINGS_KEY).framed())?;
+    let reason = PeerError::Aborted(AbortReason::Refused);
+    check("a framed get that is refused", &refused, &Err(reason.into()))?;
+    println!("  the same in the framed format: {reason}");
+
     let longer = PeerError::LongerThanAllowed { limit: SETTINGS as u64 };
     check("too long settings", &call(memory, too_long)?, &Err(longer.into()))?;
     check("the settings", &memory.settings(), &&b"interval = 60"[..])?;
@@ -94,7 +140,7 @@ fn device_as_client(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
 
     let (cable, computer) = Cable::to(TcpStream::connect(address)?)?;
     let mut cable = cable.cut_after(100);
-    let outcome = run_session(Session::client(put, &cable), memory, &mut cable);
+    let outcome = run_session(&mut Session::client(put, &cable), memory, &mut cable);
     check("a cut cable", &outcome, &Err(Timer::Receipt.into()))?;
     println!("  puts its readings over a cable that is cut: {}", Cause::from(Timer::Receipt));
     drop(cable);
@@ -125,7 +171,8 @@ fn device_as_server(memory: &mut Memory) -> Result<(), Box<dyn Error>> {
             Err(Timer::Start.into()),
         ] {
             let (mut cable, computer) = Cable::to(listener.accept()?.0)?;
-            let outcome = run_session(Session::server(&cable), memory, &mut cable);
+            let mut session = Session::server(&cable);
+            let outcome = run_session(&mut session, memory, &mut cable);
             drop(cable);
             computer.join().map_err(|_| "the computer panicked")??;
             check("the device", &outcome, &expected)?;
@@ -172,7 +219,7 @@ fn use_device(address: SocketAddr, put: StartPacket) -> io::Result<Vec<u8>> {
 }
 
 /// The device's main loop. Instead of sleeping, a device waits for an interrupt or a timer.
-fn run_session(mut session: Session, memory: &mut Memory, line: &mut impl Line) -> Outcome {
+fn run_session(session: &mut Session, memory: &mut Memory, line: &mut impl Line) -> Outcome {
     loop {
         match session.poll(memory, line) {
             Next::Poll => {}

@@ -193,7 +193,7 @@ fn the_device_reports_no_success_for_a_broken_client() -> Result<(), Box<dyn Err
         let mut memory = Memory::new(READINGS);
         while let Ok((stream, _)) = listener.accept() {
             let Ok((mut cable, computer)) = Cable::to(stream) else { return };
-            let outcome = run_session(Session::server(&cable), &mut memory, &mut cable);
+            let outcome = run_session(&mut Session::server(&cable), &mut memory, &mut cable);
             drop(cable);
             _ = computer.join();
             assert!(memory.settings().is_empty());

@@ -8,7 +8,7 @@
 //! | `Read`, `Receive`, `AwaitEnd` | readable | read once, and report |
 //! | `Write`, `Send` | writable | write once, and report |
 //! | `Decide`, `Offer`, `Peek`, `Commit`, `Shutdown` | nothing | do it at once |
-//! | `Done` | nothing | disarm after a success, and drop |
+//! | `Done` | nothing | disarm after a success, and drop; or go on with the next framed object |
 //!
 //! A connection has a turn when its socket is ready, and when its alarm goes off. A turn always tries the
 //! step. If the socket is not ready, the turn ends: the driver reports that to the core, registers the
@@ -81,6 +81,7 @@ struct Served {
     connection: Connection,
     stream: TcpStream,
     object: Object,
+    is_server: bool,
     lease: Option<Lease>,
     /// Its entry among the alarms.
     alarm: Option<Instant>,
@@ -235,7 +236,8 @@ impl EventLoop {
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         register(&self.poller, &stream, key)?;
-        entry.insert(Served { connection, stream, object, lease: None, alarm: None });
+        let is_server = matches!(object, Object::Undecided);
+        entry.insert(Served { connection, stream, object, is_server, lease: None, alarm: None });
         self.wait(key, now)
     }
 
@@ -251,12 +253,18 @@ impl EventLoop {
                         return self.wait(key, now);
                     }
                     io::ErrorKind::Interrupted => {}
-                    // After any other error the stream cannot be used.
+                    // After any other error nothing can be written. The peer may have said why.
                     _ => served.connection.handle_reset(),
                 },
             }
+            // Before the peer knows: it may try again at once.
+            if let Some(outcome) = served.connection.outcome() {
+                let delivery = if outcome.is_ok() { Delivery::Succeeded } else { Delivery::Failed };
+                let lease = served.lease.take();
+                lease.map(|lease| self.store.registry.release(lease, delivery));
+            }
             if let Step::Done(outcome) = served.connection.step() {
-                return self.remove(key, outcome);
+                return self.done(key, outcome, now);
             }
         }
         // The connection does not wait for its peer, so nothing is reported. The alarm is later than `now`,
@@ -270,7 +278,7 @@ impl EventLoop {
     fn wait(&mut self, key: usize, now: Instant) -> io::Result<()> {
         let Served { connection, stream, .. } = &self.connections[key];
         let interest = match connection.step() {
-            Step::Done(outcome) => return self.remove(key, outcome),
+            Step::Done(outcome) => return self.done(key, outcome, now),
             Step::Read { .. } | Step::Receive { .. } | Step::AwaitEnd => Event::readable(key),
             _ => Event::writable(key),
         };
@@ -306,26 +314,37 @@ impl EventLoop {
         Ok(())
     }
 
-    fn remove(&mut self, key: usize, outcome: Result<u64, Cause>) -> io::Result<()> {
-        let Served { stream, lease, alarm, .. } = self.connections.remove(key);
+    /// An object has ended. Behind a framed one, the client may send the next.
+    fn done(&mut self, key: usize, outcome: Result<u64, Cause>, now: Instant) -> io::Result<()> {
+        let served = &mut self.connections[key];
+        match served.connection.packet() {
+            Some(packet) if packet.is_framed() && served.is_server && outcome.is_ok() => {
+                self.outcomes.send(outcome).ok(); // the receiver may be gone
+                served.connection = served.connection.next_server(self.config, now);
+                served.object = Object::Undecided;
+                self.wait(key, now)
+            }
+            Some(_) => self.remove(key, Some(outcome)),
+            // A session that has ended behind its last object has no outcome of its own.
+            None => self.remove(key, Some(outcome).filter(Result::is_err)),
+        }
+    }
+
+    /// Closes a connection, and reports the outcome of its object.
+    fn remove(&mut self, key: usize, outcome: Option<Result<u64, Cause>>) -> io::Result<()> {
+        let Served { stream, alarm, .. } = self.connections.remove(key);
         self.poller.delete(&stream)?;
         if let Some(alarm) = alarm {
             self.alarms.remove(&(alarm, key));
         }
-        // The lease before the stream: a peer that sees a reset may try again at once.
-        if let Some(lease) = lease {
-            let delivery = match outcome {
-                Ok(_) => Delivery::Succeeded,
-                Err(_) => Delivery::Failed,
-            };
-            self.store.registry.release(lease, delivery);
-        }
-        if outcome.is_ok() {
+        if !matches!(outcome, Some(Err(_))) {
             // Dropping it is now a graceful close. This cannot fail on an open socket.
             tcp::disarm(&stream).ok();
         }
         drop(stream);
-        self.outcomes.send(outcome).ok(); // the receiver may be gone
+        if let Some(outcome) = outcome {
+            self.outcomes.send(outcome).ok(); // the receiver may be gone
+        }
         self.resume_accepting()
     }
 }
@@ -360,7 +379,7 @@ impl Served {
                 Err(refusal) => connection.refuse(refusal),
             },
             Step::Write { bytes, payload } => {
-                let payload = object.rest(0, payload);
+                let payload = object.rest(connection.moved(), payload);
                 let n = stream.write_vectored(&[IoSlice::new(bytes), IoSlice::new(payload)])?;
                 connection.handle_moved(n);
             }

@@ -59,12 +59,12 @@ pub fn visit(address: SocketAddr, outcomes: &Receiver<Outcome>) -> Result<(), Bo
     let object = object((1 << 20) + 7);
     let size = object.len() as u64;
     let client = Client::new(address)?;
-    for packet in both_sizes(StartPacket::put(KEY), size) {
+    for packet in all_kinds(StartPacket::put(KEY), size) {
         let receipt = client.put(request(packet))?.send(&object)?;
         check("the server", &outcomes.recv_timeout(MAX_WAIT)?, &Ok(size))?;
         println!("  {packet}: the receipt for {} bytes", receipt.bytes);
     }
-    for packet in both_sizes(StartPacket::get(KEY), size) {
+    for packet in all_kinds(StartPacket::get(KEY), size) {
         let mut received = client.get(request(packet))?;
         let mut bytes = Vec::new();
         received.read_to_end(&mut bytes)?;
@@ -313,7 +313,7 @@ pub fn receive(
 
     let object = object((1 << 20) + 11);
     let size = object.len() as u64;
-    for packet in both_sizes(StartPacket::put(KEY), size) {
+    for packet in all_kinds(StartPacket::put(KEY), size) {
         newest.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let (outcome, _) = transfer(address, packet, &object)?;
         check("the put", &outcome, &Ok(size))?;
@@ -324,7 +324,7 @@ pub fn receive(
         )?;
         println!("  {packet}: the receipt for {size} bytes");
     }
-    for packet in both_sizes(StartPacket::get(KEY), size) {
+    for packet in all_kinds(StartPacket::get(KEY), size) {
         let (outcome, bytes) = transfer(address, packet, &[])?;
         check("the get", &outcome, &Ok(size))?;
         check("the received object", &bytes, &object)?;
@@ -479,12 +479,14 @@ fn broken_servers() -> Result<Vec<BrokenServer>, Box<dyn Error>> {
 
 /// The request that leads to this packet.
 pub fn request(packet: StartPacket) -> Request {
-    Request::new(packet.key()).size(packet.size())
+    let request = Request::new(packet.key()).size(packet.size());
+    if packet.is_framed() { request.framed() } else { request }
 }
 
-/// The packet without and with a declared size.
-fn both_sizes(packet: StartPacket, size: u64) -> impl Iterator<Item = StartPacket> {
-    [Ok(packet), packet.with_size(size)].into_iter().flatten()
+/// The packet without and with a declared size, in both formats.
+fn all_kinds(packet: StartPacket, size: u64) -> impl Iterator<Item = StartPacket> {
+    let both_sizes = [Ok(packet), packet.with_size(size)].into_iter().flatten();
+    both_sizes.flat_map(|packet| [packet, packet.framed()])
 }
 
 /// Checks an error. The number of bytes before a reset may differ.

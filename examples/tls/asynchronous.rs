@@ -8,8 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dataserver_smol::{
-    Config, Error, Handlers, ObjectReader, ObjectSize, ObjectWriter, Receipt, Request, Socket,
-    Transport,
+    Config, Error, Handlers, ObjectReader, ObjectWriter, Receipt, Request, Socket, Transport,
 };
 use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use rustls::{ClientConfig, ServerConfig};
@@ -132,23 +131,27 @@ pub(crate) fn serve(
 pub(crate) fn put(
     address: SocketAddr,
     tls: &Arc<ClientConfig>,
+    request: Request,
     object: &[u8],
 ) -> io::Result<Receipt> {
     future::block_on(async {
         let stream = Async::<TcpStream>::connect(address).await?;
         let socket = Socket::from_std(stream.into_inner()?)?;
         let stream = Tls::client(socket, Arc::clone(tls)).await?;
-        let request = Request::new(KEY).size(ObjectSize::UNKNOWN);
         Ok(ObjectWriter::open(stream, request, &Config::default()).send(object).await?)
     })
 }
 
-pub(crate) fn get(address: SocketAddr, tls: &Arc<ClientConfig>) -> io::Result<Vec<u8>> {
+pub(crate) fn get(
+    address: SocketAddr,
+    tls: &Arc<ClientConfig>,
+    request: Request,
+) -> io::Result<Vec<u8>> {
     future::block_on(async {
         let stream = Async::<TcpStream>::connect(address).await?;
         let socket = Socket::from_std(stream.into_inner()?)?;
         let stream = Tls::client(socket, Arc::clone(tls)).await?;
-        let mut object = ObjectReader::open(stream, KEY, &Config::default()).await?;
+        let mut object = ObjectReader::open(stream, request, &Config::default()).await?;
         let mut bytes = Vec::new();
         object.read_to_end(&mut bytes).await?;
         object.commit().await?;

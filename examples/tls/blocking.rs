@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::thread;
 
 use dataserver_std::{
-    Config, Error, Handlers, Instant, ObjectReader, ObjectSize, ObjectWriter, Receipt, Request,
-    Socket, Transport,
+    Config, Error, Handlers, Instant, ObjectReader, ObjectWriter, Receipt, Request, Socket,
+    Transport,
 };
 use rustls::{
     ClientConfig, ClientConnection, ConnectionCommon, ServerConfig, ServerConnection, SideData,
@@ -120,16 +120,20 @@ pub(crate) fn serve(
 pub(crate) fn put(
     address: SocketAddr,
     tls: &Arc<ClientConfig>,
+    request: Request,
     object: &[u8],
 ) -> io::Result<Receipt> {
     let stream = Tls::client(Socket::from_std(TcpStream::connect(address)?)?, tls)?;
-    let request = Request::new(KEY).size(ObjectSize::UNKNOWN);
     Ok(ObjectWriter::open(stream, request, &Config::default()).send(object)?)
 }
 
-pub(crate) fn get(address: SocketAddr, tls: &Arc<ClientConfig>) -> io::Result<Vec<u8>> {
+pub(crate) fn get(
+    address: SocketAddr,
+    tls: &Arc<ClientConfig>,
+    request: Request,
+) -> io::Result<Vec<u8>> {
     let stream = Tls::client(Socket::from_std(TcpStream::connect(address)?)?, tls)?;
-    let mut object = ObjectReader::open(stream, KEY, &Config::default())?;
+    let mut object = ObjectReader::open(stream, request, &Config::default())?;
     let mut bytes = Vec::new();
     object.read_to_end(&mut bytes)?;
     object.commit()?;

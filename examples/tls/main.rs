@@ -6,7 +6,8 @@
 //!
 //! [`blocking`] has the transport for `dataserver-std`, [`asynchronous`] that for `dataserver-smol`. In
 //! each, the type `Tls` is the part to copy. This file has the certificate, and tests that both sides
-//! detect an end of stream that a third party has forged, even if no size is declared.
+//! detect an end of stream that a third party has forged, even in the bare format without a declared size.
+//! In the framed format the reason for a failure arrives, too.
 //!
 //! TLS 1.3 is required. There a `close_notify` ends one direction, so the receipt can follow that of the
 //! sender (RFC 8446, section 6.1). In TLS 1.2 it ends both: the peer must close at once, and discard its
@@ -24,13 +25,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dataserver_examples::peers;
-use dataserver_std::{Cause, Error as TransferError, Key, PeerError, Receipt};
+use dataserver_std::{Cause, Error as TransferError, Key, ObjectSize, PeerError, Receipt, Request};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// The key of the newest object. All requests leave its size unknown, so that only the end of the stream
-/// marks the end of the object.
+/// The key of the newest object.
 const KEY: Key = Key::from_name("newest");
 
 const SIZE: usize = 300_000;
@@ -61,6 +61,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             println!("server: {server:?}, client: {client:?}");
             let pair = Pair { client, address, outcomes: &outcomes, tls: &client_tls };
             pair.transfer(&object)?;
+            pair.be_refused(&object)?;
             pair.cut_a_put(&object)?;
             pair.cut_a_get(&object)?;
             pair.cut_a_receipt(&object)?;
@@ -111,20 +112,31 @@ impl Adapter {
         self,
         address: SocketAddr,
         tls: &Arc<ClientConfig>,
+        request: Request,
         object: &[u8],
     ) -> io::Result<Receipt> {
         match self {
-            Self::Std => blocking::put(address, tls, object),
-            Self::Smol => asynchronous::put(address, tls, object),
+            Self::Std => blocking::put(address, tls, request, object),
+            Self::Smol => asynchronous::put(address, tls, request, object),
         }
     }
 
-    fn get(self, address: SocketAddr, tls: &Arc<ClientConfig>) -> io::Result<Vec<u8>> {
+    fn get(
+        self,
+        address: SocketAddr,
+        tls: &Arc<ClientConfig>,
+        request: Request,
+    ) -> io::Result<Vec<u8>> {
         match self {
-            Self::Std => blocking::get(address, tls),
-            Self::Smol => asynchronous::get(address, tls),
+            Self::Std => blocking::get(address, tls, request),
+            Self::Smol => asynchronous::get(address, tls, request),
         }
     }
+}
+
+/// No size is declared, so that only the end of the stream marks the end of the object.
+fn bare() -> Request {
+    Request::new(KEY).size(ObjectSize::UNKNOWN)
 }
 
 /// A client, and the address of a server.
@@ -137,22 +149,36 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     fn transfer(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
-        let receipt = self.client.put(self.address, self.tls, object)?;
-        println!("  put of unknown size: the receipt for {} bytes", receipt.bytes);
-        self.outcome()??;
-        let received = self.client.get(self.address, self.tls)?;
-        println!("  get of unknown size: {} bytes", received.len());
-        self.outcome()??;
-        if received == object {
-            return Ok(());
+        for (format, request) in [("bare", bare()), ("framed", Request::new(KEY).framed())] {
+            let receipt = self.client.put(self.address, self.tls, request, object)?;
+            println!("  {format} put: the receipt for {} bytes", receipt.bytes);
+            self.outcome()??;
+            let received = self.client.get(self.address, self.tls, request)?;
+            println!("  {format} get: {} bytes", received.len());
+            self.outcome()??;
+            if received != object {
+                return Err("the bytes of the get differ from those of the put".into());
+            }
         }
-        Err("the bytes of the get differ from those of the put".into())
+        Ok(())
+    }
+
+    /// In the framed format the server says why.
+    fn be_refused(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
+        let unknown = Request::new(Key::from_name("unknown")).framed();
+        let sent = self.client.put(self.address, self.tls, unknown, object);
+        self.outcome()?.err().ok_or("the server has not refused")?;
+        let error = sent.err().ok_or("a refusal was taken for a receipt")?;
+        let reason = TransferError::of(&error).and_then(TransferError::abort_reason);
+        let reason = reason.ok_or_else(|| format!("no reason: {error}"))?;
+        println!("  framed put that is refused: {reason}");
+        Ok(())
     }
 
     /// Every byte arrives, and then a forged end of the client's stream.
     fn cut_a_put(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
         let middleman = middleman::without_close_notify_to_server(self.address)?;
-        let sent = self.client.put(middleman, self.tls, object);
+        let sent = self.client.put(middleman, self.tls, bare(), object);
         println!("  put, cut before its end:");
         println!("    server: {}", truncated(self.outcome()?, SIZE as u64)?);
         println!("    client: {}", truncated(sent, SIZE as u64)?);
@@ -162,7 +188,7 @@ impl Pair<'_> {
     /// Every byte arrives, and then a forged end of the server's stream.
     fn cut_a_get(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
         let middleman = middleman::without_close_notify_to_client(self.address)?;
-        let received = self.client.get(middleman, self.tls);
+        let received = self.client.get(middleman, self.tls, bare());
         println!("  get, cut before its end:");
         println!("    client: {}", truncated(received, object.len() as u64)?);
         println!("    server: {}", truncated(self.outcome()?, object.len() as u64)?);
@@ -173,7 +199,7 @@ impl Pair<'_> {
     /// not take for a receipt.
     fn cut_a_receipt(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
         let middleman = middleman::without_close_notify_to_client(self.address)?;
-        let sent = self.client.put(middleman, self.tls, object);
+        let sent = self.client.put(middleman, self.tls, bare(), object);
         println!("  put, cut before its receipt:");
         println!("    client: {}", truncated(sent, object.len() as u64)?);
         let committed = self.outcome()??;
