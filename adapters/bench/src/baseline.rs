@@ -48,12 +48,14 @@ pub struct Baseline {
 
 impl Baseline {
     /// All that the benches use.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::new(Files::Kernel),
         Self::new(Files::ReadWrite),
         Self::new(Files::IoCopy),
+        Self::concurrent(Structure::Pool(1)),
         Self::concurrent(Structure::Pool(2)),
         Self::concurrent(Structure::Pool(8)),
+        Self::concurrent(Structure::Pool(64)),
         Self::concurrent(Structure::Epoll(1)),
         Self::concurrent(Structure::Epoll(2)),
     ];

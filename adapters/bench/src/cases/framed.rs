@@ -1,7 +1,6 @@
 //! The framed format, compared with the bare one, and sessions with a connection that is kept.
 
 use std::io;
-use std::time::Duration;
 
 use dataserver_core::Direction;
 
@@ -88,7 +87,7 @@ fn small(
     let formats = [Format::Framed, Format::Bare].map(|format| job.clone().format(format));
     let pairs = formats.map(|job| Pair::both(ours, job));
     // In a framed transfer the client closes first.
-    let pause = PORT_REUSE.max(Duration::ZERO);
+    let pause = PORT_REUSE;
     let measured = measure(Rounds { rounds: effort.rounds, pause }, &pairs, &transfer)?;
     report.add(against_bare(
         format!("{what}, a new connection each"),
