@@ -17,8 +17,8 @@
 //!   any stream of bytes, also through proxies and tunnels, and over Unix sockets and serial lines. It
 //!   carries objects one after the other over one stream.
 //!
-//! The [`specification`] has both, for those who write another implementation. The next section is about the
-//! bare format, and [the one after it](#the-framed-format) about the framed one.
+//! The [`specification`] defines both formats, for those who write another implementation. The next section
+//! is about the bare format, and [the one after it](#the-framed-format) about the framed format.
 //!
 //! # The bare format
 //!

@@ -261,7 +261,7 @@ impl<K: Kind> Server<K> {
     /// 16,384.
     ///
     /// A session that waits for its next object uses one of them too. At the limit the server ends such
-    /// sessions, so that they keep nobody out: each connection then carries one object.
+    /// sessions, so that waiting sessions do not keep new clients out.
     ///
     /// A client that connects and sends nothing uses one of them until the start timeout. If more such
     /// clients may come than there are connections, they keep others out. Each connection needs a

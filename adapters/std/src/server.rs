@@ -193,7 +193,7 @@ impl Server {
     /// clients wait in the accept queue. Default 1024.
     ///
     /// A session that waits for its next object uses one of them too. At the limit the server ends such
-    /// sessions, so that they keep nobody out: each connection then carries one object.
+    /// sessions, so that waiting sessions do not keep new clients out.
     ///
     /// A client that connects and sends nothing uses one of them until the start timeout. If more such
     /// clients may come than there are connections, they keep others out. More connections need more
