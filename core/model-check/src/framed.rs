@@ -139,7 +139,7 @@ pub enum Action {
     TimesOut(Role),
     /// The application gives up.
     GivesUp(Role),
-    /// What this side has written is lost but for so many bytes, and nothing follows.
+    /// The stream delivers only this many of the bytes that this side has written, and then ends.
     Cut(Role, usize),
 }
 
