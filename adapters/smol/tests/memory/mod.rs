@@ -157,7 +157,9 @@ impl Transport for End {
 impl Drop for End {
     fn drop(&mut self) {
         if !self.armed {
-            return;
+            let mut pipe = lock(&self.outgoing);
+            pipe.ended = true;
+            return pipe.waiting.take().into_iter().for_each(Waker::wake);
         }
         for pipe in [&self.incoming, &self.outgoing] {
             let mut pipe = lock(pipe);
