@@ -242,7 +242,7 @@ impl Driver {
     }
 
     /// Has the transport write what waits in a buffer of it: the peer may be waiting for that.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.unflushed {
             let flushed = Pin::new(&mut self.transport).poll_flush(cx).map_ok(|()| 0);
             self.unflushed = ready!(self.poll_attempted(cx, flushed)).is_none();

@@ -585,6 +585,9 @@ impl AsyncWrite for ObjectWriter {
     /// Sends the start packet, if it has not left yet. Nothing else is held back. A `send` that follows can no
     /// longer declare the size of its object: give it to the request.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.driver.poll_run(cx, &mut Goal::Start))?;
+        ready!(self.driver.poll_flush(cx));
+        // If that has failed, so does this.
         self.driver.poll_run(cx, &mut Goal::Start).map_ok(drop).map_err(Into::into)
     }
 

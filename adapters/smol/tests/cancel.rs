@@ -1,6 +1,7 @@
 //! Every future may be dropped at any await point: these tests drop it at each of them. The connection is
 //! then reset, and nothing else is affected.
 
+#[allow(dead_code, reason = "other tests use the rest of it")]
 mod memory;
 
 use std::fs::File;

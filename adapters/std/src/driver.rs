@@ -198,7 +198,7 @@ impl Driver {
     }
 
     /// Has the transport write what waits in a buffer of it. `None` if the connection has failed.
-    fn flush(&mut self) -> Option<()> {
+    pub(crate) fn flush(&mut self) -> Option<()> {
         while self.unflushed {
             let began = now();
             match self.transport.flush() {

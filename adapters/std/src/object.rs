@@ -509,7 +509,10 @@ impl Write for ObjectWriter {
     /// longer declare the size of its object: give it to the request.
     fn flush(&mut self) -> io::Result<()> {
         self.driver.run(Goal::Start)?;
-        Ok(())
+        match self.driver.flush() {
+            Some(()) => Ok(()),
+            None => Err(self.driver.conclude().into()),
+        }
     }
 }
 

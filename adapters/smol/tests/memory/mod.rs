@@ -1,5 +1,5 @@
 //! An in-memory transport that is never ready at the first poll: every read, write and close is an await
-//! point.
+//! point. It can buffer until it is flushed, and it keeps what it has seen.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,6 +17,18 @@ pub(crate) struct End {
     armed: bool,
     /// Whether the next poll is pending.
     is_pending: bool,
+    /// What was written since the last flush. `None` if it does not buffer.
+    buffer: Option<Vec<u8>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What an end has seen of its driver.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// What was written.
+    pub(crate) written: Vec<u8>,
+    /// The sizes of the buffers of the reads that got something.
+    pub(crate) reads: Vec<usize>,
 }
 
 #[derive(Default)]
@@ -35,11 +47,23 @@ pub(crate) fn transport() -> (End, End) {
         outgoing: Arc::clone(outgoing),
         armed: true,
         is_pending: true,
+        buffer: None,
+        seen: Arc::default(),
     };
     (end(&here, &there), end(&there, &here))
 }
 
 impl End {
+    /// From now on what is written waits for a flush.
+    pub(crate) fn buffering(mut self) -> Self {
+        self.buffer = Some(Vec::new());
+        self
+    }
+
+    pub(crate) fn seen(&self) -> Arc<Mutex<Seen>> {
+        Arc::clone(&self.seen)
+    }
+
     /// Every other poll is pending, and wakes the task at once.
     fn toggle_pending(&mut self, cx: &mut Context<'_>) -> bool {
         self.is_pending = !self.is_pending;
@@ -69,6 +93,7 @@ impl AsyncRead for End {
         }
         if let Some(byte) = pipe.bytes.pop_front() {
             buffer[0] = byte;
+            self.seen.lock().expect("no panic").reads.push(buffer.len());
             return Poll::Ready(Ok(1));
         }
         if pipe.ended {
@@ -88,16 +113,26 @@ impl AsyncWrite for End {
         if self.toggle_pending(cx) {
             return Poll::Pending;
         }
-        let mut pipe = lock(&self.outgoing);
+        let End { outgoing, buffer, seen, .. } = &mut *self;
+        let mut pipe = lock(outgoing);
         if pipe.reset {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        seen.lock().expect("no panic").written.push(bytes[0]);
+        if let Some(buffer) = buffer {
+            buffer.push(bytes[0]);
+            return Poll::Ready(Ok(1));
         }
         pipe.bytes.push_back(bytes[0]);
         pipe.waiting.take().into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(1))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waiting = self.buffer.as_mut().map(std::mem::take).unwrap_or_default();
+        let mut pipe = lock(&self.outgoing);
+        pipe.bytes.extend(waiting);
+        pipe.waiting.take().into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(()))
     }
 
@@ -122,7 +157,9 @@ impl Transport for End {
 impl Drop for End {
     fn drop(&mut self) {
         if !self.armed {
-            return;
+            let mut pipe = lock(&self.outgoing);
+            pipe.ended = true;
+            return pipe.waiting.take().into_iter().for_each(Waker::wake);
         }
         for pipe in [&self.incoming, &self.outgoing] {
             let mut pipe = lock(pipe);
