@@ -170,7 +170,7 @@ impl Driver {
         Ok(())
     }
 
-    fn error(&self) -> Error {
+    pub(crate) fn error(&self) -> Error {
         self.exchange.error(self.transport.peer_addr())
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use dataserver_common::{
-    BoxError, Error, Goal, Lent, Receipt, SharedRegistry, catch_application_panic,
-    drop_application_value,
+    BoxError, Error, Goal, Lent, ObjectTrace, Receipt, SharedRegistry, Trace,
+    catch_application_panic, drop_application_value,
 };
 use dataserver_core::{Config, Direction, Entry, Step};
 
@@ -184,9 +184,14 @@ impl Handlers {
         transport: impl Transport + Send + 'static,
         config: &Config,
     ) -> Result<Receipt, Error> {
-        let mut driver = Driver::server(transport, config);
-        driver.run(Goal::Start)?;
-        let (driver, outcome) = self.handle(driver, config);
+        let trace = Trace::accepted(transport.peer_addr());
+        let (driver, outcome) = trace.within(|| {
+            let driver = Driver::server(transport, config);
+            self.serve_object(driver, config, &trace).unwrap_or_else(|driver| {
+                let error = driver.error();
+                (Some(driver), Err(error))
+            })
+        });
         let goes_on = outcome.is_ok();
         if let Some(mut driver) = driver.filter(|driver| goes_on && driver.exchange.is_framed()) {
             driver.next_object(config);
@@ -233,15 +238,10 @@ impl Handlers {
         config: &Config,
         mut report: impl FnMut(Result<Receipt, Error>),
     ) {
+        let trace = Trace::accepted(transport.peer_addr());
         let mut driver = Driver::server(transport, config);
-        loop {
-            if let Err(error) = driver.run(Goal::Start) {
-                return report(Err(error));
-            }
-            if driver.exchange.has_ended_session() {
-                return;
-            }
-            let (served, outcome) = self.handle(driver, config);
+        while let Ok((served, outcome)) = trace.within(|| self.serve_object(driver, config, &trace))
+        {
             let goes_on = outcome.is_ok();
             let served = served.filter(|driver| goes_on && driver.exchange.is_framed());
             report(outcome);
@@ -251,12 +251,35 @@ impl Handlers {
         }
     }
 
+    /// Waits for an object, and serves it. Returns the connection, unless the handler has kept it. It is the
+    /// error if the session has ended before its next object.
+    fn serve_object(
+        &self,
+        mut driver: Box<Driver>,
+        config: &Config,
+        trace: &Trace,
+    ) -> Result<(Option<Box<Driver>>, Result<Receipt, Error>), Box<Driver>> {
+        let mut object = trace.object();
+        let begun = driver.run(Goal::Start);
+        if begun.is_ok() && driver.exchange.has_ended_session() {
+            return Err(driver);
+        }
+        let (driver, outcome) = match begun {
+            Ok(_) => self.handle(driver, config, &mut object),
+            Err(error) => (Some(driver), Err(error)),
+        };
+        let moved = driver.as_ref().map(|driver| driver.exchange.connection.moved());
+        object.done(&outcome, moved);
+        Ok((driver, outcome))
+    }
+
     /// Serves an object whose start packet has been read. Returns the connection, unless the handler has
     /// kept it.
     fn handle(
         &self,
         mut driver: Box<Driver>,
         config: &Config,
+        object: &mut ObjectTrace<'_>,
     ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
         let connection = &mut driver.exchange.connection;
         let Step::Decide(packet) = connection.step() else {
@@ -266,11 +289,13 @@ impl Handlers {
         let mut claim = match self.registry.claim(&packet, config.max_object_size) {
             Ok(claim) => claim,
             Err(refusal) => {
+                object.refused(packet, refusal);
                 connection.refuse(refusal);
                 let error = driver.conclude();
                 return (Some(driver), Err(error));
             }
         };
+        object.claimed(packet);
         connection.accept(claim.limit());
         driver.exchange.set_holds_claim(true);
 
