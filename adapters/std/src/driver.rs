@@ -170,7 +170,7 @@ impl Driver {
         Ok(())
     }
 
-    pub(crate) fn error(&self) -> Error {
+    fn error(&self) -> Error {
         self.exchange.error(self.transport.peer_addr())
     }
 

@@ -185,13 +185,10 @@ impl Handlers {
         config: &Config,
     ) -> Result<Receipt, Error> {
         let trace = Trace::accepted(transport.peer_addr());
-        let (driver, outcome) = trace.within(|| {
-            let driver = Driver::server(transport, config);
-            self.serve_object(driver, config, &trace).unwrap_or_else(|driver| {
-                let error = driver.error();
-                (Some(driver), Err(error))
-            })
-        });
+        let mut driver = Driver::server(transport, config);
+        let object = trace.object();
+        let begun = driver.run(Goal::Start);
+        let (driver, outcome) = trace.within(|| self.serve_object(driver, begun, config, object));
         let goes_on = outcome.is_ok();
         if let Some(mut driver) = driver.filter(|driver| goes_on && driver.exchange.is_framed()) {
             driver.next_object(config);
@@ -240,8 +237,14 @@ impl Handlers {
     ) {
         let trace = Trace::accepted(transport.peer_addr());
         let mut driver = Driver::server(transport, config);
-        while let Ok((served, outcome)) = trace.within(|| self.serve_object(driver, config, &trace))
-        {
+        loop {
+            let object = trace.object();
+            let begun = driver.run(Goal::Start);
+            if begun.is_ok() && driver.exchange.has_ended_session() {
+                return;
+            }
+            let (served, outcome) =
+                trace.within(|| self.serve_object(driver, begun, config, object));
             let goes_on = outcome.is_ok();
             let served = served.filter(|driver| goes_on && driver.exchange.is_framed());
             report(outcome);
@@ -251,30 +254,25 @@ impl Handlers {
         }
     }
 
-    /// Waits for an object, and serves it. Returns the connection, unless the handler has kept it. It is the
-    /// error if the session has ended before its next object.
+    /// Serves an object whose start packet has been read, or could not be read. Returns the connection, unless
+    /// the handler has kept it.
     fn serve_object(
         &self,
-        mut driver: Box<Driver>,
+        driver: Box<Driver>,
+        begun: Result<usize, Error>,
         config: &Config,
-        trace: &Trace,
-    ) -> Result<(Option<Box<Driver>>, Result<Receipt, Error>), Box<Driver>> {
-        let mut object = trace.object();
-        let begun = driver.run(Goal::Start);
-        if begun.is_ok() && driver.exchange.has_ended_session() {
-            return Err(driver);
-        }
+        mut object: ObjectTrace<'_>,
+    ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
         let (driver, outcome) = match begun {
             Ok(_) => self.handle(driver, config, &mut object),
             Err(error) => (Some(driver), Err(error)),
         };
         let moved = driver.as_ref().map(|driver| driver.exchange.connection.moved());
         object.done(&outcome, moved);
-        Ok((driver, outcome))
+        (driver, outcome)
     }
 
-    /// Serves an object whose start packet has been read. Returns the connection, unless the handler has
-    /// kept it.
+    /// Serves an object whose start packet has been read.
     fn handle(
         &self,
         mut driver: Box<Driver>,
