@@ -30,7 +30,8 @@ pub struct Trace {
 /// use dataserver_common::Trace;
 /// use dataserver_core::{Key, StartPacket};
 ///
-/// let mut object = Trace::accepted(None).object();
+/// let trace = Trace::accepted(None);
+/// let mut object = trace.object();
 /// object.claimed(StartPacket::put(Key::from_name("report")));
 /// ```
 #[derive(Debug)]
