@@ -16,6 +16,9 @@ mod session;
 mod shared_registry;
 pub mod socket;
 pub mod tcp;
+#[cfg_attr(not(feature = "tracing"), path = "trace/off.rs")]
+#[cfg_attr(feature = "tracing", path = "trace/on.rs")]
+mod trace;
 
 pub use address::{Address, InvalidAddress};
 pub use clock::{now, registry_now, to_std};
@@ -28,6 +31,7 @@ pub use receipt::Receipt;
 pub use request::Request;
 pub use session::{GRACE, SHARE};
 pub use shared_registry::{ClaimGuard, SharedRegistry};
+pub use trace::{ObjectTrace, Trace, trace_server_error};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

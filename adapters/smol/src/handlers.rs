@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use dataserver_common::{
-    BoxError, ClaimGuard, Error, Goal, Home, Lent, Receipt, SharedRegistry, drop_panic_payload,
+    BoxError, ClaimGuard, Error, Goal, Home, Lent, ObjectTrace, Receipt, SharedRegistry, Trace,
+    drop_panic_payload,
 };
 use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
 use futures_lite::{FutureExt, future};
@@ -394,9 +395,12 @@ impl<K: Kind> Handlers<K> {
         transport: impl Transport + Send + 'static,
         config: &Config,
     ) -> Result<Receipt, Error> {
+        let trace = Trace::accepted(transport.peer_addr());
         let mut driver = Driver::server(transport, config);
-        driver.run(Goal::Start).await?;
-        let (driver, outcome) = Box::pin(self.handle(driver, config.max_object_size)).await;
+        let object = trace.object();
+        let begun = driver.run(Goal::Start).await;
+        let serve = self.serve_object(driver, begun, config.max_object_size, object);
+        let (driver, outcome) = Box::pin(trace.instrument(serve)).await;
         let goes_on = outcome.is_ok();
         if let Some(mut driver) = driver.filter(|driver| goes_on && driver.exchange.is_framed()) {
             driver.next_object(config);
@@ -448,31 +452,34 @@ impl<K: Kind> Handlers<K> {
         config: &Config,
         report: impl FnMut(Result<Receipt, Error>),
     ) {
+        let trace = Trace::accepted(transport.peer_addr());
         let mut driver = Driver::server(transport, config);
+        let object = trace.object();
         let begun = driver.run(Goal::Start).await;
-        Box::pin(self.serve_begun(driver, begun, config, None, |_| {}, report)).await;
+        let serve = self.serve_begun(driver, begun, (&trace, object), config, None, |_| {}, report);
+        Box::pin(trace.instrument(serve)).await;
     }
 
     /// Serves a connection whose first start packet was read, until it ends. `progress` is told the start
     /// packet of each object, and `None` between two of them.
-    pub(crate) async fn serve_begun(
+    #[allow(clippy::too_many_arguments, reason = "they have no common meaning")]
+    pub(crate) async fn serve_begun<'a>(
         &self,
         mut driver: Box<Driver>,
         mut begun: Result<usize, Error>,
+        (trace, mut object): (&'a Trace, ObjectTrace<'a>),
         config: &Config,
         recall: Option<&Recall>,
         progress: impl Fn(Option<StartPacket>),
         mut report: impl FnMut(Result<Receipt, Error>),
     ) {
         for objects in 1.. {
-            if let Err(error) = begun {
-                return report(Err(error));
-            }
-            if driver.exchange.has_ended_session() {
+            if begun.is_ok() && driver.exchange.has_ended_session() {
                 return;
             }
             progress(driver.exchange.connection.packet());
-            let (served, outcome) = self.handle(driver, config.max_object_size).await;
+            let (served, outcome) =
+                self.serve_object(driver, begun, config.max_object_size, object).await;
             let goes_on = outcome.is_ok();
             let served = served.filter(|driver| goes_on && driver.exchange.is_framed());
             report(outcome);
@@ -480,16 +487,35 @@ impl<K: Kind> Handlers<K> {
             progress(None);
             driver = served;
             driver.next_object(config);
+            object = trace.object();
             begun = next_start_packet(&mut driver, recall, objects).await;
         }
     }
 
-    /// Serves an object whose start packet has been read. Returns the connection, unless the handler has
-    /// kept it.
+    /// Serves an object whose start packet has been read, or could not be read. Returns the connection, unless
+    /// the handler has kept it.
+    async fn serve_object(
+        &self,
+        driver: Box<Driver>,
+        begun: Result<usize, Error>,
+        max_object_size: Option<u64>,
+        mut object: ObjectTrace<'_>,
+    ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
+        let (driver, outcome) = match begun {
+            Ok(_) => self.handle(driver, max_object_size, &mut object).await,
+            Err(error) => (Some(driver), Err(error)),
+        };
+        let moved = driver.as_ref().map(|driver| driver.exchange.connection.moved());
+        object.done(&outcome, moved);
+        (driver, outcome)
+    }
+
+    /// Serves an object whose start packet has been read.
     async fn handle(
         &self,
         mut driver: Box<Driver>,
         max_object_size: Option<u64>,
+        object: &mut ObjectTrace<'_>,
     ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
         let connection = &mut driver.exchange.connection;
         let Step::Decide(packet) = connection.step() else {
@@ -499,11 +525,13 @@ impl<K: Kind> Handlers<K> {
         let claim = match self.registry.claim(&packet, max_object_size) {
             Ok(claim) => claim,
             Err(refusal) => {
+                object.refused(packet, refusal);
                 connection.refuse(refusal);
                 let error = driver.conclude().await;
                 return (Some(driver), Err(error));
             }
         };
+        object.claimed(packet);
         connection.accept(claim.limit());
         driver.exchange.set_holds_claim(true);
 

@@ -72,6 +72,54 @@
 //! - [`Handlers::serve`], [`ObjectWriter::open`] and [`ObjectReader::open`] for a transport that is
 //!   connected already: a [`Socket`] (TCP or Unix), or any other [`Transport`].
 //! - [`dataserver_core`] for an event loop of your own.
+//!
+//! # Tracing
+//!
+//! With the feature `tracing`, a server has a [span](https://docs.rs/tracing) `connection` for each connection,
+//! and these events, all with the target `dataserver`:
+//!
+//! | event | level | fields |
+//! |---|---|---|
+//! | `accepted` | debug | `peer` |
+//! | `claimed` | debug | `peer`, `direction`, `key`, `size`, `framed` |
+//! | `refused` | debug | the same, and `cause` |
+//! | `done` | info | the same, and `bytes`, `seconds`, `outcome` |
+//! | `server error` | warn | `cause` |
+//!
+//! There is one `done` for each object, and one for a connection that fails before its start packet is known.
+//! `outcome` is `delivered`, `refused` or `failed`. `seconds` counts from the start packet, or from when it was
+//! due. A field that is not known is left out. The span has the `peer`, and the `direction` and `key` of the
+//! object that began last. What a handler emits while it is polled is in the span too.
+//!
+//! A random key is a secret, so `key` has only its first 4 bytes, as 8 hexadecimal digits.
+//!
+//! ```
+//! use dataserver_smol::{Client, Key, Server};
+//! use futures_lite::future;
+//! use tracing_subscriber::prelude::*;
+//!
+//! // An application usually has one subscriber for all its threads.
+//! let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+//! tracing_subscriber::registry().with(lines).init();
+//!
+//! let greeting = Key::from_name("greeting");
+//! let server = Server::bind("127.0.0.1:0")?;
+//! server.on_get(greeting, |object| async {
+//!     tracing::info!("the greeting is sent"); // in the span of the connection
+//!     object.send(b"hello").await
+//! })?;
+//! let (address, shutdown) = (server.local_addr(), server.shutdown_handle());
+//! let run = server.run(|connection| smol::spawn(connection).detach());
+//! # let path = std::env::temp_dir().join(format!("dataserver-traced-{}", std::process::id()));
+//! let get = async {
+//!     Client::new(address)?.get(greeting).await?.receive_to(&path).await?;
+//!     shutdown.shutdown(std::time::Duration::MAX);
+//!     Ok(())
+//! };
+//! smol::block_on(future::try_zip(run, get))?; // all events have been emitted
+//! # std::fs::remove_file(path).unwrap();
+//! # Ok::<(), dataserver_smol::Error>(())
+//! ```
 
 mod client;
 mod driver;

@@ -16,8 +16,8 @@ use async_io::{Async, Timer};
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use dataserver_common::tcp::{self, AcceptError, Backlog, BlockingMode};
 use dataserver_common::{
-    Address, BoxError, Error, Goal, Receipt, catch_application_panic, drop_application_value,
-    drop_panic_payload,
+    Address, BoxError, Error, Goal, Receipt, Trace, catch_application_panic,
+    drop_application_value, drop_panic_payload, trace_server_error,
 };
 use dataserver_core::{Config, Entry, StartPacket};
 use futures_lite::{FutureExt, future};
@@ -375,12 +375,16 @@ impl<K: Kind> Server<K> {
                     AcceptError::Later => {
                         out_of_fds = true;
                         if !was_out_of_fds {
-                            shared.report(Err(Error::Accept { source: Arc::new(error) }));
+                            let error = Error::Accept { source: Arc::new(error) };
+                            shared.report(Err(trace_server_error(error)));
                         }
                     }
                     AcceptError::Fatal => match shutdowns.try_recv() {
                         Ok(grace) => break (grace, Ok(())), // the shutdown is why it failed
-                        Err(_) => break (Duration::MAX, Err(Error::listen(error))),
+                        Err(_) => {
+                            let error = trace_server_error(Error::listen(error));
+                            break (Duration::MAX, Err(error));
+                        }
                     },
                 },
                 Event::Shutdown(grace) => break (grace, Ok(())),
@@ -471,21 +475,25 @@ struct Accepted<K: Kind> {
 impl<K: Kind> Accepted<K> {
     async fn serve(self) {
         let (shared, peer) = (&self.shared, self.driver.transport.peer_addr());
+        let trace = Trace::accepted(peer);
+        let given_up_object = trace.object(); // for one whose own trace is dropped with its future
         let progress = Mutex::new(Progress::Object(None));
         // The block makes and drops what the application's futures hold. A panic there is the application's.
         let serve = async {
             let mut driver = self.driver;
+            let object = trace.object();
             let begun = driver.run(Goal::Start).await;
             // On the heap: a connection that waits for its start packet should not hold so much.
             let serve = shared.handlers.serve_begun(
                 driver,
                 begun,
+                (&trace, object),
                 &shared.settings.config,
                 Some(&shared.recall),
                 |packet| *lock(&progress) = packet.map_or(Progress::Waits, Progress::of),
                 |outcome| shared.report(outcome),
             );
-            Box::pin(serve).await;
+            Box::pin(trace.instrument(serve)).await;
             None
         };
         let reset = async {
@@ -499,7 +507,9 @@ impl<K: Kind> Accepted<K> {
         });
         let progress = *lock(&progress);
         if let (Some(reason), Progress::Object(packet)) = (given_up, progress) {
-            shared.report(Err(Error::aborted(peer, packet, reason, None)));
+            let outcome = Err(Error::aborted(peer, packet, reason, None));
+            given_up_object.done(&outcome, None);
+            shared.report(outcome);
         }
     }
 }

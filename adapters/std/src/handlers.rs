@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use dataserver_common::{
-    BoxError, Error, Goal, Lent, Receipt, SharedRegistry, catch_application_panic,
-    drop_application_value,
+    BoxError, Error, Goal, Lent, ObjectTrace, Receipt, SharedRegistry, Trace,
+    catch_application_panic, drop_application_value,
 };
 use dataserver_core::{Config, Direction, Entry, Step};
 
@@ -184,9 +184,11 @@ impl Handlers {
         transport: impl Transport + Send + 'static,
         config: &Config,
     ) -> Result<Receipt, Error> {
+        let trace = Trace::accepted(transport.peer_addr());
         let mut driver = Driver::server(transport, config);
-        driver.run(Goal::Start)?;
-        let (driver, outcome) = self.handle(driver, config);
+        let object = trace.object();
+        let begun = driver.run(Goal::Start);
+        let (driver, outcome) = trace.within(|| self.serve_object(driver, begun, config, object));
         let goes_on = outcome.is_ok();
         if let Some(mut driver) = driver.filter(|driver| goes_on && driver.exchange.is_framed()) {
             driver.next_object(config);
@@ -233,15 +235,16 @@ impl Handlers {
         config: &Config,
         mut report: impl FnMut(Result<Receipt, Error>),
     ) {
+        let trace = Trace::accepted(transport.peer_addr());
         let mut driver = Driver::server(transport, config);
         loop {
-            if let Err(error) = driver.run(Goal::Start) {
-                return report(Err(error));
-            }
-            if driver.exchange.has_ended_session() {
+            let object = trace.object();
+            let begun = driver.run(Goal::Start);
+            if begun.is_ok() && driver.exchange.has_ended_session() {
                 return;
             }
-            let (served, outcome) = self.handle(driver, config);
+            let (served, outcome) =
+                trace.within(|| self.serve_object(driver, begun, config, object));
             let goes_on = outcome.is_ok();
             let served = served.filter(|driver| goes_on && driver.exchange.is_framed());
             report(outcome);
@@ -251,12 +254,30 @@ impl Handlers {
         }
     }
 
-    /// Serves an object whose start packet has been read. Returns the connection, unless the handler has
-    /// kept it.
+    /// Serves an object whose start packet has been read, or could not be read. Returns the connection, unless
+    /// the handler has kept it.
+    fn serve_object(
+        &self,
+        driver: Box<Driver>,
+        begun: Result<usize, Error>,
+        config: &Config,
+        mut object: ObjectTrace<'_>,
+    ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
+        let (driver, outcome) = match begun {
+            Ok(_) => self.handle(driver, config, &mut object),
+            Err(error) => (Some(driver), Err(error)),
+        };
+        let moved = driver.as_ref().map(|driver| driver.exchange.connection.moved());
+        object.done(&outcome, moved);
+        (driver, outcome)
+    }
+
+    /// Serves an object whose start packet has been read.
     fn handle(
         &self,
         mut driver: Box<Driver>,
         config: &Config,
+        object: &mut ObjectTrace<'_>,
     ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
         let connection = &mut driver.exchange.connection;
         let Step::Decide(packet) = connection.step() else {
@@ -266,11 +287,13 @@ impl Handlers {
         let mut claim = match self.registry.claim(&packet, config.max_object_size) {
             Ok(claim) => claim,
             Err(refusal) => {
+                object.refused(packet, refusal);
                 connection.refuse(refusal);
                 let error = driver.conclude();
                 return (Some(driver), Err(error));
             }
         };
+        object.claimed(packet);
         connection.accept(claim.limit());
         driver.exchange.set_holds_claim(true);
 

@@ -65,6 +65,50 @@
 //! sendfile(2) raises SIGPIPE if the peer is gone, and a file that grows beyond `RLIMIT_FSIZE` raises
 //! SIGXFSZ. Rust's runtime ignores SIGPIPE. A server should ignore SIGXFSZ too: then only the transfer
 //! fails.
+//!
+//! # Tracing
+//!
+//! With the feature `tracing`, a server has a [span](https://docs.rs/tracing) `connection` for each connection,
+//! and these events, all with the target `dataserver`:
+//!
+//! | event | level | fields |
+//! |---|---|---|
+//! | `accepted` | debug | `peer` |
+//! | `claimed` | debug | `peer`, `direction`, `key`, `size`, `framed` |
+//! | `refused` | debug | the same, and `cause` |
+//! | `done` | info | the same, and `bytes`, `seconds`, `outcome` |
+//! | `server error` | warn | `cause` |
+//!
+//! There is one `done` for each object, and one for a connection that fails before its start packet is known.
+//! `outcome` is `delivered`, `refused` or `failed`. `seconds` counts from the start packet, or from when it was
+//! due. A field that is not known is left out. The span has the `peer`, and the `direction` and `key` of the
+//! object that began last. What a handler emits is in the span too.
+//!
+//! A random key is a secret, so `key` has only its first 4 bytes, as 8 hexadecimal digits.
+//!
+//! ```
+//! use dataserver_std::{Client, Key, Server};
+//! use tracing_subscriber::prelude::*;
+//!
+//! // An application usually has one subscriber for all its threads.
+//! let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+//! tracing_subscriber::registry().with(lines).init();
+//!
+//! let greeting = Key::from_name("greeting");
+//! let server = Server::bind("127.0.0.1:0")?;
+//! server.on_get(greeting, |object| {
+//!     tracing::info!("the greeting is sent"); // in the span of the connection
+//!     object.send(b"hello")
+//! })?;
+//! let (address, shutdown) = (server.local_addr(), server.shutdown_handle());
+//! let running = std::thread::spawn(move || server.run());
+//! # let path = std::env::temp_dir().join(format!("dataserver-traced-{}", std::process::id()));
+//! Client::new(address)?.get(greeting)?.receive_to(&path)?;
+//! # std::fs::remove_file(path).unwrap();
+//! shutdown.shutdown(std::time::Duration::MAX);
+//! running.join().unwrap()?; // all events have been emitted
+//! # Ok::<(), dataserver_std::Error>(())
+//! ```
 
 mod client;
 mod driver;

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use dataserver_common::{Error, Receipt, catch_application_panic, drop_application_value};
+use dataserver_common::{
+    Error, Receipt, catch_application_panic, drop_application_value, trace_server_error,
+};
 
 /// What the application gave to [`Server::on_complete`](crate::Server::on_complete).
 pub(crate) type Report = dyn Fn(Result<Receipt, Error>) + Send + Sync;
@@ -72,7 +74,8 @@ impl Reporter {
 impl Counts {
     fn tell(&self, report: &Report, outcome: Result<Receipt, Error>) {
         let lost = self.lost.swap(0, Ordering::Relaxed);
-        let lost = (lost > 0).then(|| Err(Error::Unreported { connections: lost }));
+        let unreported = || trace_server_error(Error::Unreported { connections: lost });
+        let lost = (lost > 0).then(|| Err(unreported()));
         for outcome in [Some(outcome), lost].into_iter().flatten() {
             // A panic in there is the application's, and must not cost further reports.
             catch_application_panic(|| report(outcome));

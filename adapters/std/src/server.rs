@@ -11,7 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataserver_common::tcp::AcceptError;
-use dataserver_common::{Address, BoxError, Error, Receipt, drop_application_value};
+use dataserver_common::{
+    Address, BoxError, Error, Receipt, drop_application_value, trace_server_error,
+};
 use dataserver_core::{Config, Entry};
 
 use crate::handlers::Handlers;
@@ -397,13 +399,14 @@ impl Shared {
                     if state.out_of_fds_since.is_none() {
                         state.out_of_fds_since = Some(Instant::now());
                         drop(state);
-                        report(Err(Error::Accept { source: Arc::new(error) }));
+                        let error = Error::Accept { source: Arc::new(error) };
+                        report(Err(trace_server_error(error)));
                         state = self.lock();
                     }
                     drop(self.changed.wait_timeout(state, RETRY_DELAY));
                 }
                 AcceptError::Fatal => {
-                    state.listener_error = Some(Error::listen(error));
+                    state.listener_error = Some(trace_server_error(Error::listen(error)));
                     self.shut_down(state, Shutdown { deadline: None });
                     return None;
                 }
@@ -471,7 +474,8 @@ impl Shared {
                 (made..wanted).for_each(|_| self.thread_ended());
                 batch = 1;
                 if !was_out_of_threads {
-                    report(Err(Error::Accept { source: Arc::new(error) }));
+                    let error = Error::Accept { source: Arc::new(error) };
+                    report(Err(trace_server_error(error)));
                 }
             }
             state = self.lock();
