@@ -3,13 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-/// Returns `Type::function` for each public function of the core, and a call of a generic function for
-/// each implementation of `Display`, `LowerHex`, `FromStr`, and `From`.
+/// Returns `Type::function` for each public function in a folder of the core, and a call of a generic
+/// function for each implementation of `Display`, `LowerHex`, `FromStr`, and `From`.
 pub fn public_functions(source: &Path) -> Vec<String> {
     let mut functions = Vec::new();
     for entry in fs::read_dir(source).unwrap() {
         let path = entry.unwrap().path();
         if path.ends_with("registry.rs") {
+            continue;
+        }
+        if path.is_dir() {
+            functions.extend(public_functions(&path));
             continue;
         }
         let mut owner = String::new();
