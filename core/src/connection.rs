@@ -35,8 +35,8 @@ use crate::transfer::Transfer;
 ///   [`abort`](Self::abort), [`abort_with_code`](Self::abort_with_code);
 /// - report on time: [`handle_timeout`](Self::handle_timeout).
 ///
-/// A report that the step did not ask for fails the connection with [`LocalError::Misuse`]. After
-/// [`Step::Done`] nothing changes: the first error stays.
+/// A report that the step did not ask for fails the connection with [`LocalError::Misuse`](crate::LocalError::Misuse). After
+/// [`Step::Done`](crate::Step::Done) nothing changes: the first error stays.
 ///
 /// ```
 /// use dataserver_core::{Config, Connection, Frame, Instant, Key, StartPacket, Step};

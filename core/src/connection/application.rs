@@ -9,7 +9,7 @@ use crate::start_packet::ObjectSize;
 /// To report on the application.
 impl Connection {
     /// Accepts the start packet. A put may have at most `limit` bytes, and at most
-    /// [`Config::max_object_size`]. If the packet declares more, the connection fails
+    /// [`Config::max_object_size`](crate::Config::max_object_size). If the packet declares more, the connection fails
     /// ([`Refusal::TooLarge`]).
     ///
     /// ```
@@ -81,12 +81,12 @@ impl Connection {
     /// `last`. Only this ends an object, whether its size is declared or not.
     ///
     /// In the framed format the offer becomes a frame, and the bytes of its body follow in
-    /// [`Step::Write`] and [`Step::Send`]. Of more than the chunk, only the chunk is taken, and the rest is
+    /// [`Step::Write`](crate::Step::Write) and [`Step::Send`](crate::Step::Send). Of more than the chunk, only the chunk is taken, and the rest is
     /// offered next. `(0, false)` sends a start packet that has not left yet, and nothing else. An offer
     /// that does not agree with the declared size fails the connection.
     ///
-    /// In the bare format an offer is due in [`Step::Send`] only as `(0, true)`, which ends the object. In
-    /// [`Step::Offer`] the declared size has been sent, so a further byte fails the connection.
+    /// In the bare format an offer is due in [`Step::Send`](crate::Step::Send) only as `(0, true)`, which ends the object. In
+    /// [`Step::Offer`](crate::Step::Offer) the declared size has been sent, so a further byte fails the connection.
     /// `(0, false)` changes nothing.
     ///
     /// ```
@@ -188,8 +188,8 @@ impl Connection {
     /// Gives the connection up, for this reason, with a code of the application's own.
     ///
     /// In the framed format the peer gets the code in an ABORT
-    /// ([`AbortReason::Failed`]), if one can be written now; the driver
-    /// follows the steps to [`Step::Done`]. Otherwise the peer sees a reset. Between two objects this ends the
+    /// ([`AbortReason::Failed`](crate::AbortReason::Failed)), if one can be written now; the driver
+    /// follows the steps to [`Step::Done`](crate::Step::Done). Otherwise the peer sees a reset. Between two objects this ends the
     /// session ([`next_server`](Self::next_server)), which is not a failure.
     ///
     /// A driver that has canceled a write does not know how much of it has left: it calls

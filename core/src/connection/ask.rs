@@ -59,7 +59,7 @@ impl Connection {
     /// In the framed format a failure takes more steps, in which this side tells the peer its reason, or
     /// reads that of the peer. The driver follows them to [`Step::Done`]. An application learns the failure
     /// now, and a server releases its lease now: before the peer knows. The first error stays, except that
-    /// the reason of the peer replaces [`PeerError::Reset`] and [`PeerError::ClosedEarly`].
+    /// the reason of the peer replaces [`PeerError::Reset`](crate::PeerError::Reset) and [`PeerError::ClosedEarly`](crate::PeerError::ClosedEarly).
     ///
     /// ```
     /// use dataserver_core::{Cause, Config, Connection, Instant, Key, Refusal, StartPacket, Step};

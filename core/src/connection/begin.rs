@@ -31,7 +31,7 @@ impl Connection {
     /// A client's side of a connection that was made at `now`.
     ///
     /// A get that declares more than [`Config::max_object_size`] fails at once
-    /// ([`Refusal::TooLarge`]).
+    /// ([`Refusal::TooLarge`](crate::Refusal::TooLarge)).
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
@@ -57,7 +57,7 @@ impl Connection {
     /// A server's side of the next object on the stream of `self`, which has succeeded, at `now`.
     ///
     /// It waits for the next start packet until the keep-alive timeout, and then ends the session. A
-    /// session that ends is [`Step::Done`] with `Ok(0)` and has no [`packet`](Self::packet): close the
+    /// session that ends is [`Step::Done`](crate::Step::Done) with `Ok(0)` and has no [`packet`](Self::packet): close the
     /// stream gracefully. To end it earlier, call [`abort`](Self::abort) before a byte of the next start
     /// packet has been read.
     ///
@@ -99,7 +99,7 @@ impl Connection {
     ///
     /// Before that, the driver checks that nothing has arrived on the idle stream, not even its end. If
     /// something has, the server has ended the session, and the object needs a new connection. If the
-    /// server ends it at the same moment, the object fails with [`AbortReason::Closing`], or with the end
+    /// server ends it at the same moment, the object fails with [`AbortReason::Closing`](crate::AbortReason::Closing), or with the end
     /// of the stream.
     ///
     /// Only the framed format has a next object. If `self` or the packet has another format, or `self`

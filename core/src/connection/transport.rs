@@ -59,9 +59,9 @@ impl Connection {
         }
     }
 
-    /// `n` bytes have moved, as the step asked: written ([`Step::Write`]), received or sent.
+    /// `n` bytes have moved, as the step asked: written ([`Step::Write`](crate::Step::Write)), received or sent.
     ///
-    /// In [`Step::AwaitEnd`] and [`Step::Peek`], bytes are an error of the peer.
+    /// In [`Step::AwaitEnd`](crate::Step::AwaitEnd) and [`Step::Peek`](crate::Step::Peek), bytes are an error of the peer.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
@@ -97,7 +97,7 @@ impl Connection {
     /// The peer has shut down its write half: no more bytes will come.
     ///
     /// Report it in steps that read or peek. A sender may report it earlier: the peer has closed before
-    /// it could have the object. In [`Step::Decide`] and [`Step::Commit`] nothing is read: leave it in the
+    /// it could have the object. In [`Step::Decide`](crate::Step::Decide) and [`Step::Commit`](crate::Step::Commit) nothing is read: leave it in the
     /// transport.
     ///
     /// ```
