@@ -242,7 +242,7 @@ impl Exchange {
     }
 
     /// Declares the size of the object of a put, if the request leaves that to the sender, and nothing has
-    /// been sent yet.
+    /// been sent yet. Returns whether it was declared.
     ///
     /// ```
     /// use dataserver_common::{Exchange, Request};
@@ -250,17 +250,21 @@ impl Exchange {
     ///
     /// let request = Request::new(Key::from_name("start"));
     /// let mut exchange = Exchange::client(Direction::Put, request, &Config::default());
-    /// exchange.declare_known_size(5);
+    /// assert!(exchange.declare_known_size(5));
     /// assert_eq!(exchange.declared_size().bytes(), Some(5));
     /// ```
-    pub fn declare_known_size(&mut self, bytes: u64) {
+    pub fn declare_known_size(&mut self, bytes: u64) -> bool {
         let is_unsent = match self.connection.step() {
             Step::Write { bytes, .. } => bytes.len() == StartPacket::LEN,
             Step::Offer { .. } => self.connection.moved() == 0,
             _ => false,
         };
-        if let (true, true, Ok(size)) = (self.declares, is_unsent, ObjectSize::new(bytes)) {
-            self.connection.declare(size);
+        match (self.declares, is_unsent, ObjectSize::new(bytes)) {
+            (true, true, Ok(size)) => {
+                self.connection.declare(size);
+                true
+            }
+            _ => false,
         }
     }
 

@@ -416,8 +416,8 @@ impl ObjectWriter {
     /// long, use [`send_reader`](Self::send_reader) with [`blocking`](https://docs.rs/blocking).
     ///
     /// The file must not change meanwhile: the system may send its pages as they are when they leave, not
-    /// as they were when they were counted (sendfile(2)). A file that shrinks or grows fails against its
-    /// declared size.
+    /// as they were when they were counted (sendfile(2)). A file that shrinks fails against its declared size.
+    /// Of a file that grows, such as a log, as much is sent as was declared.
     ///
     /// A peer that is gone raises SIGPIPE in sendfile(2). Rust's runtime ignores it; a program that has
     /// changed that must ignore it itself.
@@ -434,7 +434,7 @@ impl ObjectWriter {
     /// Ok(object.send_file(&std::fs::File::open("object")?).await?)
     /// # }
     /// ```
-    pub async fn send_file(mut self, mut file: &File) -> Result<Receipt, Error> {
+    pub async fn send_file(mut self, file: &File) -> Result<Receipt, Error> {
         let len = regular_len(file);
         let mut first = Vec::with_capacity(FIRST_BYTES);
         let read = file.take(FIRST_BYTES as u64).read_to_end(&mut first);
@@ -448,13 +448,15 @@ impl ObjectWriter {
             }
         }
         // Less than was read is wrong: the metadata of such a file says nothing.
-        if let Some(len) = len.filter(|len| *len >= FIRST_BYTES as u64) {
-            self.driver.exchange.declare_known_size(len);
-        }
+        let declared = len.filter(|len| {
+            *len >= FIRST_BYTES as u64 && self.driver.exchange.declare_known_size(*len)
+        });
         let rest = AbortOnDrop(&mut self);
         rest.0.send_all(&first).await?;
         drop(first); // no buffer is held for what follows
         while rest.0.driver.run(Goal::SendFile(file)).await? > 0 {}
+        let sent = rest.0.driver.exchange.connection.moved();
+        let mut file = file.take(declared.map_or(u64::MAX, |len| len - sent));
         let mut buffer = rest.0.source(copy_buffer()).await?;
         loop {
             match rest.0.read_of(file.read(&mut buffer)).await? {

@@ -355,8 +355,8 @@ impl ObjectWriter {
     /// file is declared. For pipes and devices there is [`send_reader`](Self::send_reader).
     ///
     /// The file must not change meanwhile: the system may send its pages as they are when they leave, not
-    /// as they were when they were counted (sendfile(2)). A file that shrinks or grows fails against its
-    /// declared size.
+    /// as they were when they were counted (sendfile(2)). A file that shrinks fails against its declared size.
+    /// Of a file that grows, such as a log, as much is sent as was declared.
     ///
     /// A peer that is gone raises SIGPIPE in sendfile(2). Rust's runtime ignores it; a program that has
     /// changed that must ignore it itself.
@@ -370,7 +370,7 @@ impl ObjectWriter {
     /// Ok(object.send_file(&std::fs::File::open("object")?)?)
     /// # }
     /// ```
-    pub fn send_file(mut self, mut file: &File) -> Result<Receipt, Error> {
+    pub fn send_file(mut self, file: &File) -> Result<Receipt, Error> {
         let len = regular_len(file);
         let mut first = Vec::with_capacity(FIRST_BYTES);
         match file.take(FIRST_BYTES as u64).read_to_end(&mut first) {
@@ -384,14 +384,15 @@ impl ObjectWriter {
             Err(error) => return Err(self.source_failed(error)),
         }
         // Less than was read is wrong: the metadata of such a file says nothing.
-        if let Some(len) = len.filter(|len| *len >= FIRST_BYTES as u64) {
-            self.driver.exchange.declare_known_size(len);
-        }
+        let declared = len.filter(|len| {
+            *len >= FIRST_BYTES as u64 && self.driver.exchange.declare_known_size(*len)
+        });
         self.send_rest(|object| {
             object.send_all(&first)?;
             drop(first); // no buffer is held for what follows
             while object.driver.run(Goal::SendFile(file))? > 0 {}
-            object.copy(&mut file)
+            let sent = object.driver.exchange.connection.moved();
+            object.copy(&mut file.take(declared.map_or(u64::MAX, |len| len - sent)))
         })?;
         self.finish()
     }

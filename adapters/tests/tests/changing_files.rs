@@ -1,14 +1,14 @@
-//! Files that change while they are sent. With a declared size that is an error. Without one, the
-//! object is what was read.
+//! Files that change while they are sent. If the request declares a size, that is an error. If the sender
+//! declares the size that the file has, growing is none. Without a declared size, the object is what was read.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::sync::LazyLock;
 
-use dataserver_common::Receipt;
+use dataserver_common::{Receipt, Request};
 use dataserver_core::{Cause, LocalError};
 use dataserver_tests::{
-    DynAdapter, End, Op, Raw, RawListener, Server, Setup, TempFile, Wait, cause, clients, get,
+    DynAdapter, End, KEY, Op, Raw, RawListener, Server, Setup, TempFile, Wait, cause, clients, get,
     long_timeouts, object, put, servers, spawn, start,
 };
 
@@ -139,6 +139,21 @@ fn get_of_a_source_that_grows(server: DynAdapter) {
     assert_longer_than_declared(server, get_while_it_changes);
 }
 
+/// The sender declared the size itself: what the file gains later is not part of the object.
+fn put_of_a_log(client: DynAdapter) {
+    let source = growing();
+    let listener = RawListener::new();
+    let address = listener.address();
+    let script = [Op::SendFile(source.file.path().into())];
+    let putting = spawn(move || client.put(address, Request::new(KEY), long_timeouts(), &script));
+    let mut server = listener.accept_start(&start(0, SIZE as i64));
+    let (bytes, end) = received(&mut server, &source);
+    server.half_close();
+    assert_eq!(end, End::Graceful);
+    assert!(bytes == *BYTES, "{} bytes of {SIZE}", bytes.len());
+    assert_eq!(putting.wait().unwrap().receipt.expect("a receipt").bytes, SIZE);
+}
+
 fn put_of_a_source_that_changes(client: DynAdapter) {
     assert_sends_what_was_read(client, put_while_it_changes);
 }
@@ -148,4 +163,9 @@ fn get_of_a_source_that_changes(server: DynAdapter) {
 }
 
 servers!(get_of_a_source_that_shrinks, get_of_a_source_that_grows, get_of_a_source_that_changes);
-clients!(put_of_a_source_that_shrinks, put_of_a_source_that_grows, put_of_a_source_that_changes);
+clients!(
+    put_of_a_source_that_shrinks,
+    put_of_a_source_that_grows,
+    put_of_a_source_that_changes,
+    put_of_a_log,
+);
