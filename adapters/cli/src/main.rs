@@ -1,0 +1,67 @@
+//! The command-line tool of dataserver.
+
+mod arguments;
+mod client;
+mod console;
+mod descriptors;
+mod failure;
+mod host;
+mod log;
+mod serve;
+mod share;
+mod signals;
+mod source;
+mod stream;
+mod target;
+mod ticket;
+mod units;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use arguments::{Arguments, Command};
+use failure::{Failure, Status};
+
+fn main() -> ExitCode {
+    signals::survive_file_size_limit();
+    let status = match Arguments::parse().command {
+        Command::Put(transfer) => client::put(&transfer),
+        Command::Get(transfer) => client::get(&transfer),
+        Command::Share(options) => share::share(&options),
+        Command::Collect(options) => share::collect(&options),
+        Command::Serve(options) => status(serve::serve(&options)),
+        Command::Completions { shell } => status(print_completions(shell)),
+        Command::Man => status(print_man_page()),
+    };
+    ExitCode::from(status as u8)
+}
+
+fn status(result: Result<(), Failure>) -> Status {
+    match result {
+        Ok(()) => Status::Success,
+        Err(failure) => {
+            console::say(&failure.to_string());
+            failure.status
+        }
+    }
+}
+
+fn print_completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "dataserver", &mut script);
+    Ok(io::stdout().write_all(&script)?)
+}
+
+/// One page with all commands.
+fn print_man_page() -> Result<(), Failure> {
+    let mut page = Vec::new();
+    let mut command = Arguments::command();
+    command.build();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    for subcommand in command.get_subcommands().filter(|it| !it.is_hide_set()) {
+        clap_mangen::Man::new(subcommand.clone()).render_options_section(&mut page)?;
+    }
+    Ok(io::stdout().write_all(&page)?)
+}

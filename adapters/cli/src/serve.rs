@@ -1,0 +1,117 @@
+//! `serve`.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use dataserver_common::object::open_regular;
+use dataserver_std::{Handlers, Key, ObjectReader, ObjectWriter, Receipt, ShutdownHandle};
+use tracing::warn;
+
+use crate::arguments::{Named, Serve};
+use crate::console::Console;
+use crate::failure::{Failure, Status};
+use crate::host;
+use crate::log;
+use crate::signals;
+use crate::target::{self, Target};
+use crate::ticket::random_key;
+
+pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
+    let handlers = Handlers::new();
+    let keys = register(options, &handlers)?;
+    // A failure that can be known before the first connection comes before it.
+    for Named { path, .. } in &options.puts {
+        Target::check(path)?;
+    }
+    for Named { path, .. } in &options.gets {
+        open_regular(path)?;
+    }
+    let config = options.timeouts.config().max_object_size(options.max_size);
+    let server = host::listen(&options.listen)?
+        .handlers(handlers)
+        .config(config)
+        .max_connections(options.max_connections);
+    let writing = log::start(options.log, options.quiet, options.verbose)?;
+    let was_reset = shut_down_on_signals(server.shutdown_handle())?;
+
+    let mut output = io::stdout();
+    writeln!(output, "listening on {}", server.local_addr())?;
+    for (verb, named, key) in keys.iter().filter(|_| options.ticket) {
+        let ticket = host::ticket(&server, options.host.as_deref(), *key);
+        writeln!(output, "{verb} {} {ticket}", named.name.to_string_lossy())?;
+    }
+    server.run()?;
+    writing.finish();
+    match was_reset.load(Ordering::Relaxed) {
+        true => Err(Failure::new(Status::Peer, "a second signal reset the open connections")),
+        false => Ok(()),
+    }
+}
+
+type Registered<'a> = (&'static str, &'a Named, Key);
+
+fn register<'a>(options: &'a Serve, handlers: &Handlers) -> Result<Vec<Registered<'a>>, Failure> {
+    if options.puts.is_empty() && options.gets.is_empty() {
+        return Err(Failure::new(Status::Usage, "nothing to serve, expected --put or --get"));
+    }
+    let key = |named: &Named| match options.ticket {
+        true => random_key(),
+        false => Ok(Key::from_name_bytes(named.name.as_encoded_bytes())),
+    };
+    let console = Arc::new(Console::silent());
+    let mut keys = Vec::new();
+    for named in &options.puts {
+        let key = key(named)?;
+        let (path, console) = (named.path.clone(), Arc::clone(&console));
+        handlers.on_put(options.entry(key), move |object| receive(object, &path, &console))?;
+        keys.push(("put", named, key));
+    }
+    for named in &options.gets {
+        let key = key(named)?;
+        let path = named.path.clone();
+        handlers.on_get(options.entry(key), move |object| send(object, &path))?;
+        keys.push(("get", named, key));
+    }
+    Ok(keys)
+}
+
+fn receive(object: ObjectReader, path: &Path, console: &Arc<Console>) -> Result<Receipt, Failure> {
+    Target::open(path)?.receive(object, None, console)
+}
+
+fn send(object: ObjectWriter, path: &Path) -> Result<Receipt, Failure> {
+    let file = open_regular(path)?;
+    let len = file.metadata()?.len(); // of the open file: the name may have a new one by now
+    match object.declared_size().bytes() {
+        Some(declared) if declared != len => {
+            let error =
+                io::Error::other(format!("it has {len} bytes, and {declared} were declared"));
+            Err(Failure::file(path, &error))
+        }
+        _ => Ok(object.send_file(&file)?),
+    }
+}
+
+/// Shuts the server down at a signal. The first one lets open connections end, the second resets them,
+/// and the third ends the process. Returns whether there was a second.
+fn shut_down_on_signals(handle: ShutdownHandle) -> Result<Arc<AtomicBool>, Failure> {
+    let was_reset = Arc::new(AtomicBool::new(false));
+    let second = Arc::clone(&was_reset);
+    signals::on_termination(move |earlier, signal| match earlier {
+        0 => {
+            // A line of the log never waits.
+            warn!(target: log::TARGET, "no further connections; a second signal resets the open ones");
+            handle.shutdown(Duration::MAX);
+        }
+        1 => {
+            second.store(true, Ordering::Relaxed);
+            target::discard_all();
+            handle.shutdown(Duration::ZERO);
+        }
+        _ => signals::end_process(signal),
+    })?;
+    Ok(was_reset)
+}

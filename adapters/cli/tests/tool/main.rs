@@ -1,0 +1,14 @@
+//! The tool as its users run it: as processes.
+
+mod hostile_peers;
+mod killed;
+mod program;
+mod progress;
+mod sandbox;
+mod server;
+mod signals;
+mod statuses;
+mod streams;
+mod targets;
+mod tickets;
+mod transfers;
