@@ -1,8 +1,8 @@
 //! A file that appears under its name when it is complete.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{self, Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
@@ -36,8 +36,9 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// A file for this target, which may exist: it is replaced, and its permission bits are kept. If it
-    /// is a symbolic link, the file that it leads to is replaced.
+    /// A file for this target, which may exist: it is replaced, and its permission bits are kept, and its
+    /// owner and group as far as this process may set them. If it is a symbolic link, the file that it leads
+    /// to is replaced.
     ///
     /// # Errors
     /// Returns an error that names the target if its directory cannot be written, or if it exists and
@@ -55,27 +56,26 @@ impl NewFile {
         let old = match fs::symlink_metadata(target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
-            Ok(_) => Some(fs::canonicalize(target)?),
+            Ok(_) => {
+                follow(target)?;
+                Some(fs::canonicalize(target)?)
+            }
         };
-        let mode = match &old {
-            None => 0o666, // less the umask
-            Some(old) => match fs::metadata(old)? {
-                metadata if metadata.is_file() => metadata.permissions().mode() & 0o777,
-                _ => return Err(io::Error::other("it is not a regular file")),
-            },
-        };
-        let permissions = Permissions::from_mode(mode);
-        let is_new = old.is_none();
+        let replaced = old.as_ref().map(fs::metadata).transpose()?;
+        if replaced.as_ref().is_some_and(|metadata| !metadata.is_file()) {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mode = replaced.as_ref().map_or(0o666, |metadata| metadata.mode() & 0o777); // less the umask
         let target = old.map_or_else(|| path::absolute(target), Ok)?; // the process may change its directory
         let directory = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         let mut builder = Builder::new();
-        builder.prefix(".dataserver-").suffix(".part").permissions(permissions.clone());
+        builder.prefix(".dataserver-").suffix(".part").permissions(Permissions::from_mode(mode));
         let data = builder.tempfile_in(directory)?;
-        if !is_new {
-            data.as_file().set_permissions(permissions)?;
+        if let Some(replaced) = replaced {
+            keep_owner_and_mode(data.as_file(), &replaced)?;
         }
         // Now, since nothing may fail once the object has its name.
         let directory = File::open(directory).ok();
@@ -123,6 +123,28 @@ impl NewFile {
         data.persist(&target).map_err(|error| about(&target, &error.error))?;
         Ok(directory)
     }
+}
+
+/// Fails if the kernel does not follow a link here, such as one of another user in a sticky directory
+/// (`fs.protected_symlinks`, proc_sys_fs(5)).
+fn follow(target: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    rustix::fs::open(target, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty())?;
+    _ = target;
+    Ok(())
+}
+
+/// Gives a file the owner and the mode of the one that it replaces. Only root can give a file away. The
+/// set-group-ID bit belongs to the group, and is kept with it.
+fn keep_owner_and_mode(file: &File, replaced: &Metadata) -> io::Result<()> {
+    let new = file.metadata()?;
+    let (user, group) = (replaced.uid(), replaced.gid());
+    if new.uid() != user {
+        _ = fchown(file, Some(user), None);
+    }
+    let keeps_group = new.gid() == group || fchown(file, None, Some(group)).is_ok();
+    let mask = if keeps_group { 0o2777 } else { 0o777 };
+    file.set_permissions(Permissions::from_mode(replaced.mode() & mask))
 }
 
 /// The error of a file says which.
