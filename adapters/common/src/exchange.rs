@@ -42,7 +42,12 @@ pub enum Goal<'a> {
     /// That some of these bytes are sent, which are all that is left of the object.
     SendLast(&'a [u8]),
     /// That some of this file is sent; no bytes if the rest is to be read and written.
-    SendFile(&'a File),
+    SendFile {
+        /// The file.
+        file: &'a File,
+        /// At most this many bytes.
+        max: u64,
+    },
     /// That the object has ended, and the receipt has been sent or received.
     End,
 }
@@ -479,7 +484,10 @@ impl Exchange {
             (Step::Receive { max }, Goal::ReceiveFile(file)) if !self.has_read_ahead() => {
                 Action::ReceiveFile { file, max }
             }
-            (Step::Send { max }, Goal::SendFile(file)) => Action::SendFile { file, max },
+            (Step::Send { max }, Goal::SendFile { file, max: left }) if *left > 0 => {
+                let max = usize::try_from(*left).map_or(max, |left| left.min(max));
+                Action::SendFile { file, max }
+            }
             (Step::Receive { .. }, Goal::End) | (Step::AwaitEnd, Goal::Receive(_) | Goal::End) => {
                 Action::ReadEnd
             }
@@ -508,8 +516,8 @@ impl Exchange {
                 (Step::Offer { .. }, Goal::SendLast(more)) => {
                     return self.connection.offer(more.len(), true);
                 }
-                (Step::Offer { max }, Goal::SendFile(file)) if self.is_framed() => {
-                    let left = regular_len(file).unwrap_or(0);
+                (Step::Offer { max }, Goal::SendFile { file, max: left }) if self.is_framed() => {
+                    let left = regular_len(file).unwrap_or(0).min(*left);
                     let len = usize::try_from(left).map_or(max, |left| left.min(max));
                     return match len {
                         0 => {} // what is left is read and written

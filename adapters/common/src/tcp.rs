@@ -301,7 +301,7 @@ impl Backlog {
         if early || !INHERITS {
             arm(&socket)?;
         }
-        Ok((socket, SocketAddr::try_from(peer)?))
+        Ok((socket, unmapped(SocketAddr::try_from(peer)?)))
     }
 
     /// Whether a connection waits now. Once none does, all older ones have been accepted.
@@ -313,6 +313,15 @@ impl Backlog {
         }
         Ok(some)
     }
+}
+
+/// An IPv4 peer of an IPv6 socket has its IPv4 address, not the mapped one.
+fn unmapped(peer: SocketAddr) -> SocketAddr {
+    let ipv4 = match peer {
+        SocketAddr::V6(peer) => peer.ip().to_ipv4_mapped(),
+        SocketAddr::V4(_) => None,
+    };
+    ipv4.map_or(peer, |ip| (ip, peer.port()).into())
 }
 
 type Accepted = (OwnedFd, Option<SocketAddrAny>);

@@ -454,9 +454,14 @@ impl ObjectWriter {
         let rest = AbortOnDrop(&mut self);
         rest.0.send_all(&first).await?;
         drop(first); // no buffer is held for what follows
-        while rest.0.driver.run(Goal::SendFile(file)).await? > 0 {}
-        let sent = rest.0.driver.exchange.connection.moved();
-        let mut file = file.take(declared.map_or(u64::MAX, |len| len - sent));
+        let mut left = declared.map_or(u64::MAX, |len| len - FIRST_BYTES as u64);
+        loop {
+            match rest.0.driver.run(Goal::SendFile { file, max: left }).await? {
+                0 => break,
+                n => left -= n as u64,
+            }
+        }
+        let mut file = file.take(left);
         let mut buffer = rest.0.source(copy_buffer()).await?;
         loop {
             match rest.0.read_of(file.read(&mut buffer)).await? {

@@ -390,9 +390,13 @@ impl ObjectWriter {
         self.send_rest(|object| {
             object.send_all(&first)?;
             drop(first); // no buffer is held for what follows
-            while object.driver.run(Goal::SendFile(file))? > 0 {}
-            let sent = object.driver.exchange.connection.moved();
-            object.copy(&mut file.take(declared.map_or(u64::MAX, |len| len - sent)))
+            let mut left = declared.map_or(u64::MAX, |len| len - FIRST_BYTES as u64);
+            loop {
+                match object.driver.run(Goal::SendFile { file, max: left })? {
+                    0 => return object.copy(&mut file.take(left)),
+                    n => left -= n as u64,
+                }
+            }
         })?;
         self.finish()
     }
