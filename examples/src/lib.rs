@@ -2,7 +2,6 @@
 
 use std::env;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use dataserver_std::Server;
 
@@ -24,18 +23,12 @@ pub fn address_option(name: &str, default: &str) -> Result<String, String> {
     }
 }
 
-/// A server that listens at `address`: `host:port`, or Go's `:port` for all interfaces.
+/// A server that listens at `address`.
 ///
 /// # Errors
 /// Returns an error that names the address if the system cannot listen there.
 pub fn listen(address: &str) -> io::Result<Server> {
-    let server = match address.strip_prefix(':').map(str::parse) {
-        // The IPv6 socket accepts IPv4 too. A system without IPv6 needs the IPv4 socket.
-        Some(Ok(port)) => Server::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
-            .or_else(|_| Server::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
-        _ => Server::bind(address),
-    };
-    server.map_err(|error| io::Error::other(format!("{address}: {error}")))
+    Server::bind(address).map_err(|error| io::Error::other(format!("{address}: {error}")))
 }
 
 /// Prints `listening on ADDR`, for the program or person that started this server.

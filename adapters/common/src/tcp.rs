@@ -1,7 +1,7 @@
 //! TCP sockets that send a reset when they are closed, unless the transfer has succeeded.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -222,6 +222,36 @@ pub fn limit_unsent(_socket: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// A listener for IPv6 and IPv4 on all interfaces, or for IPv4 alone on a system without IPv6.
+///
+/// # Errors
+/// Returns the error of the system.
+///
+/// ```
+/// use std::net::{Ipv4Addr, TcpStream};
+///
+/// let listener = dataserver_common::tcp::listen_on_all_interfaces(0)?;
+/// TcpStream::connect((Ipv4Addr::LOCALHOST, listener.local_addr()?.port()))?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn listen_on_all_interfaces(port: u16) -> io::Result<TcpListener> {
+    listen_dual_stack(new_socket(AddressFamily::INET6, BlockingMode::Briefly), port)
+}
+
+/// The same, with a new IPv6 socket, or the reason why there is none.
+fn listen_dual_stack(socket: Result<OwnedFd, Errno>, port: u16) -> io::Result<TcpListener> {
+    let socket = match socket {
+        Err(Errno::AFNOSUPPORT) => return TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)),
+        socket => socket?,
+    };
+    // The default is net.ipv6.bindv6only on Linux, and on FreeBSD it is on.
+    sockopt::set_ipv6_v6only(&socket, false)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?; // as std does
+    net::bind(&socket, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
 /// The accept queue of a listener. Its connections are armed from the moment that they exist, since they
 /// inherit the options of the listener on Linux. On other systems, and if they came before the listener
 /// had these options, they are armed when they are accepted.
@@ -357,19 +387,24 @@ fn wait_for_connection(listener: impl AsFd) -> io::Result<()> {
 /// ```
 pub fn socket(address: &SocketAddr, mode: BlockingMode) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let socket = net::socket_with(family, SocketType::STREAM, flags(mode), None)?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let socket = {
-        let socket = net::socket(family, SocketType::STREAM, None)?;
-        set_flags(&socket, mode)?;
-        socket
-    };
+    let socket = new_socket(family, mode)?;
     socket::raise_no_signal(&socket)?;
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
     if mode == BlockingMode::Briefly {
         sockopt::set_socket_timeout(&socket, Timeout::Send, Some(BRIEF_TIMEOUT))?;
     }
+    Ok(socket)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn new_socket(family: AddressFamily, mode: BlockingMode) -> Result<OwnedFd, Errno> {
+    net::socket_with(family, SocketType::STREAM, flags(mode), None)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn new_socket(family: AddressFamily, mode: BlockingMode) -> Result<OwnedFd, Errno> {
+    let socket = net::socket(family, SocketType::STREAM, None)?;
+    set_flags(&socket, mode)?;
     Ok(socket)
 }
 
@@ -476,5 +511,39 @@ impl From<&io::Error> for AcceptError {
             None if error.kind() == io::ErrorKind::ConnectionAborted => Self::Next,
             None => Self::Fatal,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn listener_on_all_interfaces_takes_ipv4_where_the_default_is_ipv6_alone() {
+        let socket = new_socket(AddressFamily::INET6, BlockingMode::Briefly).unwrap();
+        sockopt::set_ipv6_v6only(&socket, true).unwrap();
+        let listener = listen_dual_stack(Ok(socket), 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(address.ip(), Ipv6Addr::UNSPECIFIED);
+        TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).unwrap();
+    }
+
+    #[test]
+    fn listener_on_all_interfaces_is_ipv4_on_a_system_without_ipv6() {
+        let listener = listen_dual_stack(Err(Errno::AFNOSUPPORT), 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(address.ip(), Ipv4Addr::UNSPECIFIED);
+        TcpStream::connect((Ipv4Addr::LOCALHOST, address.port())).unwrap();
+    }
+
+    #[test]
+    fn listener_on_all_interfaces_is_not_ipv4_for_another_reason() {
+        let error = listen_dual_stack(Err(Errno::MFILE), 0).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
+        let taken = listen_on_all_interfaces(0).unwrap();
+        let error = listen_on_all_interfaces(taken.local_addr().unwrap().port()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

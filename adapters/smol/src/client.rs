@@ -40,13 +40,14 @@ impl Client {
     /// name has several addresses, the first one that answers is used.
     ///
     /// # Errors
-    /// Returns [`Error::Address`] if the text is not an address.
+    /// Returns [`Error::Address`] if the text is not an address, or has no host.
     ///
     /// ```
     /// use dataserver_smol::Client;
     ///
     /// let client = Client::new(("localhost", 8089))?;
     /// assert!(Client::new("localhost").is_err());
+    /// assert!(Client::new(":8089").is_err());
     /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
     pub fn new<A>(address: A) -> Result<Self, Error>
@@ -54,7 +55,7 @@ impl Client {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
-        let address = address.try_into()?;
+        let address = address.try_into()?.of_server()?;
         Ok(Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) })
     }
 

@@ -89,8 +89,9 @@ impl Drop for Settings {
 enum Never {}
 
 impl Server {
-    /// Listens at this address: `host:port`, `(host, port)`, or a socket address. With port 0 the system
-    /// chooses one: see [`local_addr`](Self::local_addr). A name is looked up on this thread.
+    /// Listens at this address: `host:port`, `(host, port)`, or a socket address. `:port` listens on all
+    /// interfaces, for IPv6 and IPv4; on a system without IPv6, for IPv4. With port 0 the system chooses
+    /// one: see [`local_addr`](Self::local_addr). A name is looked up on this thread.
     ///
     /// # Errors
     /// Returns [`Error::Address`] if the text is not an address, and [`Error::Listen`] if the system
@@ -98,6 +99,7 @@ impl Server {
     ///
     /// ```
     /// let server = dataserver_smol::Server::bind("127.0.0.1:0")?;
+    /// let on_all_interfaces = dataserver_smol::Server::bind(":0")?;
     /// # Ok::<(), dataserver_smol::Error>(())
     /// ```
     pub fn bind<A>(address: A) -> Result<Self, Error>
@@ -105,9 +107,8 @@ impl Server {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
-        let address = address.try_into()?;
-        let bound = address.resolve().and_then(|addresses| TcpListener::bind(&addresses[..]));
-        bound.map_err(Error::listen).and_then(Self::from_listener)
+        let listener = address.try_into()?.listen().map_err(Error::listen)?;
+        Self::from_listener(listener)
     }
 
     /// Serves an existing listener, which belongs to the server from now on: its options change, and

@@ -35,13 +35,14 @@ impl Client {
     /// name has several addresses, the first one that answers is used.
     ///
     /// # Errors
-    /// Returns [`Error::Address`] if the text is not an address.
+    /// Returns [`Error::Address`] if the text is not an address, or has no host.
     ///
     /// ```
     /// use dataserver_std::Client;
     ///
     /// let client = Client::new(("localhost", 8089))?;
     /// assert!(Client::new("localhost").is_err());
+    /// assert!(Client::new(":8089").is_err());
     /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     pub fn new<A>(address: A) -> Result<Self, Error>
@@ -49,7 +50,7 @@ impl Client {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
-        let address = address.try_into()?;
+        let address = address.try_into()?.of_server()?;
         Ok(Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) })
     }
 

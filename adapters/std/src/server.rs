@@ -105,8 +105,9 @@ struct Shutdown {
 }
 
 impl Server {
-    /// Listens at this address: `host:port`, `(host, port)`, or a socket address. With port 0 the system
-    /// chooses one: see [`local_addr`](Self::local_addr).
+    /// Listens at this address: `host:port`, `(host, port)`, or a socket address. `:port` listens on all
+    /// interfaces, for IPv6 and IPv4; on a system without IPv6, for IPv4. With port 0 the system chooses
+    /// one: see [`local_addr`](Self::local_addr).
     ///
     /// # Errors
     /// Returns [`Error::Address`] if the text is not an address, and [`Error::Listen`] if the system
@@ -114,6 +115,7 @@ impl Server {
     ///
     /// ```
     /// let server = dataserver_std::Server::bind("127.0.0.1:0")?;
+    /// let on_all_interfaces = dataserver_std::Server::bind(":0")?;
     /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     pub fn bind<A>(address: A) -> Result<Self, Error>
@@ -121,9 +123,8 @@ impl Server {
         A: TryInto<Address>,
         Error: From<A::Error>,
     {
-        let address = address.try_into()?;
-        let bound = address.resolve().and_then(|addresses| TcpListener::bind(&addresses[..]));
-        bound.map_err(Error::listen).and_then(Self::from_listener)
+        let listener = address.try_into()?.listen().map_err(Error::listen)?;
+        Self::from_listener(listener)
     }
 
     /// Serves an existing listener, which belongs to the server from now on: its options change, and
