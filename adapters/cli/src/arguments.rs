@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dataserver_std::{Address, Config, Entry, Key, ObjectSize};
+use dataserver_std::{Address, Config, Entry, InvalidAddress, Key, ObjectSize};
 
 use crate::failure::{Failure, Status};
 use crate::ticket::Ticket;
@@ -129,8 +129,8 @@ pub(crate) struct Single {
     #[arg(value_name = "FILE", value_parser = OsStringValueParser::new().try_map(file))]
     pub(crate) path: PathBuf,
     /// Listen at this address. Without a host, at all addresses; with port 0, at any free port
-    #[arg(long, value_name = "ADDR", default_value = ":0", value_parser = listen_address)]
-    pub(crate) listen: String,
+    #[arg(long, value_name = "ADDR", default_value = ":0", value_parser = address)]
+    pub(crate) listen: Address,
     /// Print this host in the ticket instead of the address of this machine that leads to most others
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
@@ -147,8 +147,8 @@ pub(crate) struct Single {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// Listen at this address. Without a host, at all addresses; with port 0, at any free port
-    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
-    pub(crate) listen: String,
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) listen: Address,
     /// Store puts of NAME in the file PATH. NAME ends at the first `=`
     #[arg(long = "put", value_name = "NAME=PATH", value_parser = OsStringValueParser::new().try_map(named))]
     pub(crate) puts: Vec<Named>,
@@ -309,11 +309,8 @@ fn named(value: OsString) -> Result<Named, String> {
     Ok(Named { name: OsString::from_vec(name), path: file(OsString::from_vec(path))? })
 }
 
-fn listen_address(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':').map(|(_, port)| port.parse::<u16>()) {
-        Some(Ok(_)) => Ok(text.to_owned()),
-        _ => Err("expected HOST:PORT or :PORT".to_owned()),
-    }
+fn address(text: &str) -> Result<Address, InvalidAddress> {
+    text.parse()
 }
 
 fn object_size(text: &str) -> Result<ObjectSize, String> {

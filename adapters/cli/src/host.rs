@@ -7,14 +7,9 @@ use dataserver_std::{Address, Key, Server};
 use crate::failure::{Failure, Status};
 use crate::ticket::Ticket;
 
-/// Listens at `HOST:PORT`, or at `:PORT` of all addresses.
-pub(crate) fn listen(address: &str) -> Result<Server, Failure> {
-    let server = match address.strip_prefix(':').map(str::parse) {
-        // The IPv6 socket accepts IPv4 too. A system without IPv6 needs the IPv4 socket.
-        Some(Ok(port)) => Server::bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
-            .or_else(|_| Server::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))),
-        _ => Server::bind(address),
-    };
+/// Listens at this address.
+pub(crate) fn listen(address: &Address) -> Result<Server, Failure> {
+    let server = Server::bind(address.clone());
     server.map_err(|error| Failure::new(Status::Connect, format!("{address}: {error}")))
 }
 
