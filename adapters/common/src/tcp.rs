@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use dataserver_core::Timeouts;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -53,6 +54,33 @@ pub enum BlockingMode {
 /// ```
 pub fn set_read_timeout(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::set_socket_timeout(socket, Timeout::Recv, Some(BRIEF_TIMEOUT))?)
+}
+
+/// Turns on TCP keep-alive if a connection has no idle timeout: the system then notices within about two
+/// minutes that the machine of the peer is gone (`SO_KEEPALIVE`, tcp(7)). A peer that is there may pause for as
+/// long as it likes.
+///
+/// # Errors
+/// Returns the error of the system.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use dataserver_common::tcp;
+/// use dataserver_core::Timeouts;
+///
+/// let listener = TcpListener::bind("127.0.0.1:0")?;
+/// let socket = TcpStream::connect(listener.local_addr()?)?;
+/// tcp::keep_alive_without_idle_timeout(&socket, &Timeouts::default().idle(None))?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn keep_alive_without_idle_timeout(socket: impl AsFd, timeouts: &Timeouts) -> io::Result<()> {
+    if timeouts.idle.is_some() {
+        return Ok(());
+    }
+    sockopt::set_tcp_keepidle(&socket, Duration::from_secs(60)).map_err(of_option)?;
+    sockopt::set_tcp_keepintvl(&socket, Duration::from_secs(15)).map_err(of_option)?;
+    sockopt::set_tcp_keepcnt(&socket, 4).map_err(of_option)?;
+    Ok(sockopt::set_socket_keepalive(&socket, true).map_err(of_option)?)
 }
 
 /// The length of the accept queue. The kernel limits it to `somaxconn`.

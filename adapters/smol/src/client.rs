@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_io::Timer;
-use dataserver_common::{Address, Error, Request};
+use dataserver_common::{Address, Error, Request, tcp};
 use dataserver_core::Config;
 use futures_lite::future;
 
@@ -148,6 +148,13 @@ impl Client {
     }
 
     pub(crate) async fn connect(&self) -> Result<Socket, Error> {
+        let socket = self.connect_to_any().await?;
+        tcp::keep_alive_without_idle_timeout(&socket, &self.config.timeouts)
+            .map_err(Error::socket)?;
+        Ok(socket)
+    }
+
+    async fn connect_to_any(&self) -> Result<Socket, Error> {
         let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
         let unknown = |error| failed(self.address.to_string(), error);
         let addresses = match self.address.socket_addr() {
@@ -173,5 +180,25 @@ impl Client {
             Err(io::ErrorKind::TimedOut.into())
         };
         future::or(Socket::connect(address), timeout).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use rustix::net::sockopt::socket_keepalive;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_without_an_idle_timeout_has_tcp_keep_alive() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::new(listener.local_addr().unwrap()).unwrap();
+        let connect = |client: &Client| future::block_on(client.connect()).unwrap();
+        assert!(!socket_keepalive(connect(&client)).unwrap());
+        let timeouts = client.config.timeouts.idle(None);
+        let client = client.config(Config::default().timeouts(timeouts));
+        assert!(socket_keepalive(connect(&client)).unwrap());
     }
 }

@@ -362,6 +362,9 @@ impl<K: Kind> Server<K> {
             };
             match future::or(shutdown(), accept).await {
                 Event::Accept { accepted: Ok((socket, peer)), waited, permit } => {
+                    let timeouts = &shared.settings.config.timeouts;
+                    // Without it the connection lasts longer than it need, and is served all the same.
+                    _ = tcp::keep_alive_without_idle_timeout(&socket, timeouts);
                     let driver =
                         Driver::server(Socket::armed(socket, peer), &shared.settings.config);
                     let (shared, alive) = (Arc::clone(&shared), alive.clone());

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataserver_common::{Address, Error, Request};
+use dataserver_common::{Address, Error, Request, tcp};
 use dataserver_core::Config;
 
 use crate::object::{ObjectReader, ObjectWriter};
@@ -131,6 +131,13 @@ impl Client {
     }
 
     pub(crate) fn connect(&self) -> Result<Socket, Error> {
+        let socket = self.connect_to_any()?;
+        tcp::keep_alive_without_idle_timeout(&socket, &self.config.timeouts)
+            .map_err(Error::socket)?;
+        Ok(socket)
+    }
+
+    fn connect_to_any(&self) -> Result<Socket, Error> {
         let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
         let unknown = |error| failed(self.address.to_string(), error);
         let mut last = None;
@@ -141,5 +148,24 @@ impl Client {
             }
         }
         Err(last.unwrap_or_else(|| unknown(io::ErrorKind::NotFound.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use rustix::net::sockopt::socket_keepalive;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_without_an_idle_timeout_has_tcp_keep_alive() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::new(listener.local_addr().unwrap()).unwrap();
+        assert!(!socket_keepalive(client.connect().unwrap()).unwrap());
+        let timeouts = client.config.timeouts.idle(None);
+        let client = client.config(Config::default().timeouts(timeouts));
+        assert!(socket_keepalive(client.connect().unwrap()).unwrap());
     }
 }

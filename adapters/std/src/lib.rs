@@ -58,7 +58,8 @@
 //! # Timeouts
 //!
 //! The timeouts of [`Config`] apply only while this side waits for the peer: a slow handler is not cut
-//! off. There is no timer thread; each wait for a socket ends at the core's deadline.
+//! off. There is no timer thread; each wait for a socket ends at the core's deadline. Without an idle timeout, TCP
+//! keep-alive ends a connection within about two minutes after the machine of the peer is gone.
 //!
 //! # Signals
 //!

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataserver_common::tcp::AcceptError;
+use dataserver_common::tcp::{self, AcceptError};
 use dataserver_common::{
     Address, BoxError, Error, Receipt, drop_application_value, trace_server_error,
 };
@@ -316,6 +316,8 @@ impl Server {
             let _guard = ThreadGuard(&shared);
             while let Some(accepted) = shared.accept(max_connections.get(), report) {
                 let (reset, recall) = (Arc::clone(&shared.reset), Arc::clone(&shared.recall));
+                // Without it the connection lasts longer than it need, and is served all the same.
+                _ = tcp::keep_alive_without_idle_timeout(&accepted.0, &config.timeouts);
                 let socket = Socket::accepted(accepted, reset, recall);
                 handlers.serve_session(socket, &config, report);
             }

@@ -58,6 +58,23 @@ pub fn queues(local: SocketAddr, remote: SocketAddr) -> Option<Queues> {
     found.then(|| Queues { unread: number(72), unacknowledged: number(76) })
 }
 
+/// Whether TCP keep-alive watches the connection between these two IPv4 addresses of this machine.
+///
+/// # Panics
+/// Panics if there is no `/proc`.
+pub fn is_kept_alive(local: SocketAddr, remote: SocketAddr) -> bool {
+    const KEEP_ALIVE_TIMER: &str = "02:";
+    let table = fs::read_to_string("/proc/self/net/tcp").expect("a kernel with /proc");
+    let port = |address: SocketAddr| format!(":{:04X}", address.port());
+    table.lines().any(|line| {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        fields.len() > 5
+            && fields[1].ends_with(&port(local))
+            && fields[2].ends_with(&port(remote))
+            && fields[5].starts_with(KEEP_ALIVE_TIMER)
+    })
+}
+
 /// The number of threads of this process.
 ///
 /// # Panics

@@ -1,13 +1,15 @@
 //! Idle peers end with a timeout. An application that is slow on its own side does not.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use dataserver_core::{Cause, Config, Timeouts, Timer};
+use dataserver_tests::kernel::is_kept_alive;
 use dataserver_tests::{
     DynAdapter, End, Gate, Op, Outcome, Raw, RawListener, Server, Setup, Source, TempFile, Wait,
-    cause, clients, get, long_timeouts, object, pairs, put, servers, spawn, start,
+    cause, clients, eventually, get, long_timeouts, object, pairs, put, servers, spawn, start,
 };
 
 /// The timeout under test.
@@ -44,6 +46,18 @@ fn idle_putter(server: DynAdapter) {
             timed_out(&server.outcomes.wait(), Timer::Idle);
         }
     }
+}
+
+/// It may pause for as long as it likes, but its machine must be there.
+fn idle_putter_without_a_timeout(server: DynAdapter) {
+    let config = timeouts(|timeouts| timeouts.idle = None);
+    let server = Server::start(server, Setup::new().on(put(None), [Op::ReadToEnd]).config(config));
+    let client = TcpStream::connect(server.address).unwrap();
+    (&client).write_all(&start(0, -1)).unwrap();
+    let address = client.local_addr().unwrap();
+    eventually("keep-alive is on", || is_kept_alive(server.address, address));
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(server.outcomes.wait().unwrap().bytes, 0);
 }
 
 fn idle_getter(server: DynAdapter) {
@@ -210,6 +224,7 @@ fn slow_commit_is_not_idle(server: DynAdapter, client: DynAdapter) {
     assert_eq!(putting.wait().unwrap().receipt.unwrap().bytes, 10);
 }
 
+servers!(idle_putter_without_a_timeout);
 servers!(idle_putter, idle_getter, idle_getter_of_a_file, slow_peers_end_with_the_total_timer,);
 clients!(idle_server_of_a_get, idle_server_of_a_put);
 pairs!(
