@@ -57,9 +57,11 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the man page
-    #[command(hide = true)]
-    Man,
+    /// Write the man pages into a directory
+    Man {
+        /// The directory, such as /usr/local/share/man/man1
+        directory: PathBuf,
+    },
 }
 
 /// `put` and `get`.
@@ -146,9 +148,10 @@ pub(crate) struct Single {
 /// `serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Listen at this address. Without a host, at all addresses; with port 0, at any free port
-    #[arg(long, value_name = "ADDR", value_parser = address)]
-    pub(crate) listen: Address,
+    /// Listen at this address. Without a host, at all addresses; with port 0, at any free port. Several are
+    /// possible
+    #[arg(long, value_name = "ADDR", required = true, value_parser = address)]
+    pub(crate) listen: Vec<Address>,
     /// Store puts of NAME in the file PATH. NAME ends at the first `=`
     #[arg(long = "put", value_name = "NAME=PATH", value_parser = OsStringValueParser::new().try_map(named))]
     pub(crate) puts: Vec<Named>,
@@ -173,7 +176,7 @@ pub(crate) struct Serve {
     /// Refuse larger puts
     #[arg(long, value_name = "BYTES", value_parser = units::size)]
     pub(crate) max_size: Option<u64>,
-    /// Serve at most this many connections at once
+    /// Serve at most this many connections at once, at each address
     #[arg(long, value_name = "N", default_value = "1024")]
     pub(crate) max_connections: NonZeroUsize,
     /// Refuse the format of the original Go package

@@ -17,6 +17,7 @@ mod ticket;
 mod units;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         Command::Collect(options) => share::collect(&options),
         Command::Serve(options) => status(serve::serve(&options)),
         Command::Completions { shell } => status(print_completions(shell)),
-        Command::Man => status(print_man_page()),
+        Command::Man { directory } => status(write_man_pages(&directory)),
     };
     ExitCode::from(status as u8)
 }
@@ -54,14 +55,8 @@ fn print_completions(shell: clap_complete::Shell) -> Result<(), Failure> {
     Ok(io::stdout().write_all(&script)?)
 }
 
-/// One page with all commands.
-fn print_man_page() -> Result<(), Failure> {
-    let mut page = Vec::new();
-    let mut command = Arguments::command();
-    command.build();
-    clap_mangen::Man::new(command.clone()).render(&mut page)?;
-    for subcommand in command.get_subcommands().filter(|it| !it.is_hide_set()) {
-        clap_mangen::Man::new(subcommand.clone()).render_options_section(&mut page)?;
-    }
-    Ok(io::stdout().write_all(&page)?)
+/// A page for the tool, and one for each command.
+fn write_man_pages(directory: &Path) -> Result<(), Failure> {
+    let written = clap_mangen::generate_to(Arguments::command(), directory);
+    written.map_err(|error| Failure::file(directory, &error))
 }

@@ -4,10 +4,13 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use dataserver_common::object::open_regular;
-use dataserver_std::{Handlers, Key, ObjectReader, ObjectWriter, Receipt, ShutdownHandle};
+use dataserver_std::{
+    Error, Handlers, Key, ObjectReader, ObjectWriter, Receipt, Server, ShutdownHandle,
+};
 use tracing::warn;
 
 use crate::arguments::{Named, Serve};
@@ -30,25 +33,53 @@ pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
         open_regular(path)?;
     }
     let config = options.timeouts.config().max_object_size(options.max_size);
-    let server = host::listen(&options.listen)?
-        .handlers(handlers)
-        .config(config)
-        .max_connections(options.max_connections);
+    let listen = |address| {
+        let server = host::listen(address)?.handlers(handlers.clone()).config(config);
+        Ok(server.max_connections(options.max_connections))
+    };
+    let servers: Vec<Server> = options.listen.iter().map(listen).collect::<Result<_, Failure>>()?;
     let writing = log::start(options.log, options.quiet, options.verbose)?;
-    let was_reset = shut_down_on_signals(server.shutdown_handle())?;
+    let handles: Vec<_> = servers.iter().map(Server::shutdown_handle).collect();
+    let was_reset = shut_down_on_signals(handles.clone())?;
 
     let mut output = io::stdout();
-    writeln!(output, "listening on {}", server.local_addr())?;
-    for (verb, named, key) in keys.iter().filter(|_| options.ticket) {
-        let ticket = host::ticket(&server, options.host.as_deref(), *key);
-        writeln!(output, "{verb} {} {ticket}", named.name.to_string_lossy())?;
+    for server in &servers {
+        writeln!(output, "listening on {}", server.local_addr())?;
+        for (verb, named, key) in keys.iter().filter(|_| options.ticket) {
+            let ticket = host::ticket(server, options.host.as_deref(), *key);
+            writeln!(output, "{verb} {} {ticket}", named.name.to_string_lossy())?;
+        }
     }
-    server.run()?;
+    drop(handlers);
+    let ended = run(servers, &handles);
     writing.finish();
+    ended?;
     match was_reset.load(Ordering::Relaxed) {
         true => Err(Failure::new(Status::Peer, "a second signal reset the open connections")),
         false => Ok(()),
     }
+}
+
+/// Serves until all servers have ended. If one fails, the others are shut down.
+fn run(servers: Vec<Server>, handles: &[ShutdownHandle]) -> Result<(), Failure> {
+    thread::scope(|scope| {
+        let run = |server: Server| {
+            let serve = || {
+                server
+                    .run()
+                    .inspect_err(|_| handles.iter().for_each(|it| it.shutdown(Duration::ZERO)))
+            };
+            thread::Builder::new().spawn_scoped(scope, serve).map_err(Error::listen)
+        };
+        let running: Vec<_> = servers.into_iter().map(run).collect();
+        if running.iter().any(Result::is_err) {
+            handles.iter().for_each(|it| it.shutdown(Duration::ZERO));
+        }
+        for server in running {
+            server?.join().unwrap_or(Ok(()))?; // `run` catches panics of handlers
+        }
+        Ok(())
+    })
 }
 
 type Registered<'a> = (&'static str, &'a Named, Key);
@@ -97,19 +128,19 @@ fn send(object: ObjectWriter, path: &Path) -> Result<Receipt, Failure> {
 
 /// Shuts the server down at a signal. The first one lets open connections end, the second resets them,
 /// and the third ends the process. Returns whether there was a second.
-fn shut_down_on_signals(handle: ShutdownHandle) -> Result<Arc<AtomicBool>, Failure> {
+fn shut_down_on_signals(handles: Vec<ShutdownHandle>) -> Result<Arc<AtomicBool>, Failure> {
     let was_reset = Arc::new(AtomicBool::new(false));
     let second = Arc::clone(&was_reset);
     signals::on_termination(move |earlier, signal| match earlier {
         0 => {
             // A line of the log never waits.
             warn!(target: log::TARGET, "no further connections; a second signal resets the open ones");
-            handle.shutdown(Duration::MAX);
+            handles.iter().for_each(|it| it.shutdown(Duration::MAX));
         }
         1 => {
             second.store(true, Ordering::Relaxed);
             target::discard_all();
-            handle.shutdown(Duration::ZERO);
+            handles.iter().for_each(|it| it.shutdown(Duration::ZERO));
         }
         _ => signals::end_process(signal),
     })?;

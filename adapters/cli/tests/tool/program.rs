@@ -42,3 +42,20 @@ fn a_thread_that_cannot_be_made_is_an_error_and_no_panic() {
         assert!(err.err.contains("Resource temporarily unavailable"), "{arguments}: {}", err.err);
     }
 }
+
+#[test]
+fn completions_and_man_pages_name_every_command() {
+    let sandbox = Sandbox::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = sandbox.run_tool(["completions", shell]);
+        assert!(String::from_utf8_lossy(&ended.out).contains("until-delivered"), "{shell}");
+        ended.with_status(0);
+    }
+    sandbox.run_tool(["man", "."]).with_status(0);
+    let page = std::fs::read_to_string(sandbox.path("dataserver.1")).unwrap();
+    assert!(page.contains("Exit status") && page.contains("A timeout of either side"), "{page}");
+    for command in ["put", "get", "share", "collect", "serve"] {
+        assert!(sandbox.path(&format!("dataserver-{command}.1")).exists(), "{command}");
+    }
+    sandbox.run_tool(["man", "missing"]).with_status(7);
+}

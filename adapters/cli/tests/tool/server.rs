@@ -117,3 +117,19 @@ fn tickets_are_random_keys_that_expire() {
         sandbox.run_tool(["get", &server.address, "down", "got"]).status.code() == Some(4)
     });
 }
+
+#[test]
+fn a_server_listens_at_several_addresses_until_one_signal() {
+    let sandbox = Sandbox::new();
+    sandbox.file("file", LEN);
+    let server =
+        sandbox.serve(&["--listen", "[::1]:0", "--get", "down=file", "--get", "again=file"]);
+    eventually("two addresses", || server.process.out().lines().count() == 2);
+    for line in server.process.out().lines() {
+        let address = line.strip_prefix("listening on ").unwrap();
+        for name in ["down", "again"] {
+            sandbox.run_tool(["get", address, name, "got"]).with_status(0);
+        }
+    }
+    server.stop();
+}
