@@ -112,6 +112,13 @@ pub enum Error {
         /// The error of the system.
         source: Arc<io::Error>,
     },
+    /// A client did not complete the TLS handshake with this server.
+    Handshake {
+        /// The address of the client, if it has one.
+        peer: Option<SocketAddr>,
+        /// The error of the system or of TLS.
+        source: Arc<io::Error>,
+    },
     /// The server could not take a connection. It tries again.
     Accept {
         /// The error of the system.
@@ -315,6 +322,7 @@ impl Error {
             Self::Connect { source, .. }
             | Self::Accept { source }
             | Self::Listen { source }
+            | Self::Handshake { source, .. }
             | Self::Socket { source } => source.kind(),
             Self::Address(_) => io::ErrorKind::InvalidInput,
             Self::Unreported { .. } => io::ErrorKind::Other,
@@ -361,6 +369,10 @@ impl fmt::Display for Error {
         match self {
             Self::Address(error) => error.fmt(f),
             Self::Connect { address, source } => write!(f, "cannot connect to {address}: {source}"),
+            Self::Handshake { peer, source } => {
+                write_peer(f, *peer)?;
+                write!(f, "the TLS handshake failed: {source}")
+            }
             Self::Accept { source } => write!(f, "cannot take a connection for now: {source}"),
             Self::Listen { source } => write!(f, "cannot listen: {source}"),
             Self::Socket { source } => write!(f, "cannot use the socket: {source}"),
@@ -389,6 +401,7 @@ impl error::Error for Error {
             Self::Connect { source, .. }
             | Self::Accept { source }
             | Self::Listen { source }
+            | Self::Handshake { source, .. }
             | Self::Socket { source } => Some(&**source),
             Self::Transfer { source: Some(source), .. } => Some(&**source),
             Self::Transfer { cause, .. } => Some(cause),

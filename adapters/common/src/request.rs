@@ -23,7 +23,8 @@ pub struct Request {
     key: Key,
     /// `None`: what the sender knows.
     size: Option<ObjectSize>,
-    framed: bool,
+    /// `None` for the format that the client uses by default.
+    framed: Option<bool>,
 }
 
 impl Request {
@@ -37,7 +38,7 @@ impl Request {
     /// assert_eq!(Request::new(key), Request::from(key));
     /// ```
     pub const fn new(key: Key) -> Self {
-        Self { key, size: None, framed: false }
+        Self { key, size: None, framed: None }
     }
 
     /// Asks for the framed format: the end of the object, the receipt and the reason for a failure are on
@@ -53,7 +54,36 @@ impl Request {
     /// ```
     #[must_use]
     pub const fn framed(self) -> Self {
-        Self { framed: true, ..self }
+        Self { framed: Some(true), ..self }
+    }
+
+    /// Uses the bare format, which is the default of a client without TLS.
+    ///
+    /// ```
+    /// use dataserver_common::Request;
+    /// use dataserver_core::{Direction, Key};
+    ///
+    /// let request = Request::new(Key::from_name("report")).bare();
+    /// assert!(!request.packet(Direction::Put).is_framed());
+    /// ```
+    #[must_use]
+    pub const fn bare(self) -> Self {
+        Self { framed: Some(false), ..self }
+    }
+
+    #[doc(hidden)]
+    /// For an adapter: uses the framed format, unless the request names one.
+    ///
+    /// ```
+    /// use dataserver_common::Request;
+    /// use dataserver_core::{Direction, Key};
+    ///
+    /// let request = Request::new(Key::from_name("report")).framed_by_default();
+    /// assert!(request.packet(Direction::Put).is_framed());
+    /// ```
+    #[must_use]
+    pub fn framed_by_default(self) -> Self {
+        Self { framed: self.framed.or(Some(true)), ..self }
     }
 
     /// Declares this size, or none with [`ObjectSize::UNKNOWN`]. The object must have exactly this size, or
@@ -96,7 +126,7 @@ impl Request {
             Direction::Put => StartPacket::put(self.key),
             Direction::Get => StartPacket::get(self.key),
         };
-        let packet = if self.framed { packet.framed() } else { packet };
+        let packet = if self.framed == Some(true) { packet.framed() } else { packet };
         packet.with_object_size(self.size.unwrap_or(ObjectSize::UNKNOWN))
     }
 }

@@ -4,12 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataserver_common::{Address, Error, Request, tcp};
-use dataserver_core::Config;
+use dataserver_common::{Address, Error, Lent, Request, tcp};
+use dataserver_core::{Config, Direction};
 
+use crate::driver::Driver;
 use crate::object::{ObjectReader, ObjectWriter};
 use crate::session::Session;
 use crate::socket::Socket;
+#[cfg(feature = "rustls")]
+use crate::{tls::TlsStream, transport::Transport};
 
 /// The address of a server, and how to connect. Each put and get is a connection of its own.
 ///
@@ -28,6 +31,16 @@ pub struct Client {
     address: Address,
     config: Config,
     connect_timeout: Duration,
+    #[cfg(feature = "rustls")]
+    tls: Option<Tls>,
+}
+
+/// How to make TLS of a connection.
+#[cfg(feature = "rustls")]
+#[derive(Clone, Debug)]
+struct Tls {
+    config: Arc<rustls::ClientConfig>,
+    name: rustls::pki_types::ServerName<'static>,
 }
 
 impl Client {
@@ -51,7 +64,13 @@ impl Client {
         Error: From<A::Error>,
     {
         let address = address.try_into()?.of_server()?;
-        Ok(Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) })
+        Ok(Self {
+            address,
+            config: Config::default(),
+            connect_timeout: Duration::from_secs(5),
+            #[cfg(feature = "rustls")]
+            tls: None,
+        })
     }
 
     /// Sets the chunk, the size limit and the timeouts.
@@ -82,6 +101,29 @@ impl Client {
         Self { connect_timeout, ..self }
     }
 
+    /// Uses TLS, for which the server must have a certificate with this name. Its handshake may take as long
+    /// as an attempt to connect. Requests are [framed](Request::framed), unless they are [`Request::bare`].
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use dataserver_std::{Client, Key};
+    ///
+    /// # fn example(tls: Arc<rustls::ClientConfig>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::new("example.org:8089")?.tls(tls, "example.org".try_into()?);
+    /// client.put(Key::from_name("report"))?.send_path("report.csv")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "rustls")]
+    #[must_use]
+    pub fn tls(
+        self,
+        config: impl Into<Arc<rustls::ClientConfig>>,
+        name: rustls::pki_types::ServerName<'static>,
+    ) -> Self {
+        Self { tls: Some(Tls { config: config.into(), name }), ..self }
+    }
+
     /// Connects to put an object. The start packet leaves with the first bytes of the object. The server
     /// allows 5 s for that by default, so prepare the object first.
     ///
@@ -97,7 +139,7 @@ impl Client {
     /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     pub fn put(&self, request: impl Into<Request>) -> Result<ObjectWriter, Error> {
-        Ok(ObjectWriter::open(self.connect()?, request, &self.config))
+        Ok(ObjectWriter::of(Lent::owned(self.begin(Direction::Put, request.into())?)))
     }
 
     /// Connects to get an object, and sends the start packet.
@@ -113,7 +155,7 @@ impl Client {
     /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     pub fn get(&self, request: impl Into<Request>) -> Result<ObjectReader, Error> {
-        ObjectReader::open(self.connect()?, request, &self.config)
+        ObjectReader::start(Lent::owned(self.begin(Direction::Get, request.into())?))
     }
 
     /// Puts and gets objects one after the other over one connection, in the framed format.
@@ -130,7 +172,26 @@ impl Client {
         Session::of_client(self, &self.config)
     }
 
-    pub(crate) fn connect(&self) -> Result<Socket, Error> {
+    /// Connects for an object.
+    pub(crate) fn begin(
+        &self,
+        direction: Direction,
+        request: Request,
+    ) -> Result<Box<Driver>, Error> {
+        let socket = self.connect()?;
+        #[cfg(feature = "rustls")]
+        if let Some(Tls { config, name }) = self.tls.clone() {
+            let request = request.framed_by_default();
+            let address =
+                socket.peer_addr().map_or_else(|| self.address.to_string(), |it| it.to_string());
+            let stream = TlsStream::client(socket, config, name, self.connect_timeout)
+                .map_err(|error| Error::Connect { address, source: Arc::new(error) })?;
+            return Ok(Driver::client(stream, direction, request, &self.config));
+        }
+        Ok(Driver::client(socket, direction, request, &self.config))
+    }
+
+    fn connect(&self) -> Result<Socket, Error> {
         let socket = self.connect_to_any()?;
         tcp::keep_alive_without_idle_timeout(&socket, &self.config.timeouts)
             .map_err(Error::socket)?;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+#[cfg(feature = "rustls")]
+use std::time::Duration;
 
 use dataserver_common::{
     BoxError, Error, Goal, Lent, ObjectTrace, Receipt, SharedRegistry, Trace,
@@ -12,6 +14,8 @@ use dataserver_core::{Config, Direction, Entry, Step};
 use crate::driver::Driver;
 use crate::object::{ObjectReader, ObjectWriter};
 use crate::transport::Transport;
+#[cfg(feature = "rustls")]
+use crate::{socket::Socket, tls::TlsStream};
 
 /// The handlers for objects that clients put and get. Clones share the same handlers. A handler that
 /// registers others holds a [`WeakHandlers`].
@@ -251,6 +255,27 @@ impl Handlers {
             let Some(served) = served else { return };
             driver = served;
             driver.next_object(config);
+        }
+    }
+
+    /// Completes the TLS handshake, and serves the connection.
+    #[cfg(feature = "rustls")]
+    pub(crate) fn serve_tls(
+        &self,
+        socket: Socket,
+        tls: Arc<rustls::ServerConfig>,
+        config: &Config,
+        mut report: impl FnMut(Result<Receipt, Error>),
+    ) {
+        let peer = socket.peer_addr();
+        let timeout = config.timeouts.start.unwrap_or(Duration::MAX);
+        match TlsStream::server(socket, tls, timeout) {
+            Ok(stream) => self.serve_session(stream, config, report),
+            Err(error) => {
+                let outcome = Err(Error::Handshake { peer, source: Arc::new(error) });
+                Trace::accepted(peer).object().done(&outcome, None);
+                report(outcome);
+            }
         }
     }
 

@@ -67,6 +67,11 @@
 //! SIGXFSZ. Rust's runtime ignores SIGPIPE. A server should ignore SIGXFSZ too: then only the transfer
 //! fails.
 //!
+//! # TLS
+//!
+//! With the feature `rustls`, `Client::tls` and `Server::tls` use TLS, with configurations of rustls. There the
+//! framed format is the default. A connection that is cut is a truncation in both formats.
+//!
 //! # Tracing
 //!
 //! With the feature `tracing`, a server has a [span](https://docs.rs/tracing) `connection` for each connection,
@@ -121,6 +126,8 @@ mod report;
 mod server;
 mod session;
 mod socket;
+#[cfg(feature = "rustls")]
+mod tls;
 mod transport;
 
 pub use client::Client;
@@ -137,6 +144,8 @@ pub use object::{ObjectReader, ObjectWriter};
 pub use server::{Server, ShutdownHandle};
 pub use session::Session;
 pub use socket::Socket;
+#[cfg(feature = "rustls")]
+pub use tls::TlsStream;
 pub use transport::Transport;
 
 #[cfg(doctest)]

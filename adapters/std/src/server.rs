@@ -67,6 +67,8 @@ pub struct Server {
     config: Config,
     max_connections: NonZeroUsize,
     on_complete: Option<Box<Report>>,
+    #[cfg(feature = "rustls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
     shared: Arc<Shared>,
 }
 
@@ -157,6 +159,8 @@ impl Server {
             config: Config::default(),
             max_connections: MAX_CONNECTIONS,
             on_complete: None,
+            #[cfg(feature = "rustls")]
+            tls: None,
             shared: Arc::new(shared().map_err(Error::listen)?),
         })
     }
@@ -210,6 +214,29 @@ impl Server {
     #[must_use]
     pub fn max_connections(self, max_connections: NonZeroUsize) -> Self {
         Self { max_connections, ..self }
+    }
+
+    /// Accepts TLS connections, and no others. A client may take the start timeout for its handshake, and
+    /// again for its start packet. A client without TLS, or with an unacceptable certificate, is reported as
+    /// [`Error::Handshake`].
+    ///
+    /// A new certificate without a restart is the business of the
+    /// [`cert_resolver`](rustls::ServerConfig::cert_resolver) of the configuration.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use dataserver_std::{Key, Server};
+    ///
+    /// # fn example(tls: Arc<rustls::ServerConfig>) -> Result<(), dataserver_std::Error> {
+    /// let server = Server::bind("127.0.0.1:8089")?.tls(tls);
+    /// server.on_put(Key::from_name("report"), |object| object.receive_to("report.csv"))?;
+    /// server.run()
+    /// # }
+    /// ```
+    #[cfg(feature = "rustls")]
+    #[must_use]
+    pub fn tls(self, config: impl Into<Arc<rustls::ServerConfig>>) -> Self {
+        Self { tls: Some(config.into()), ..self }
     }
 
     /// Calls this for each connection that has ended, one after the other, on a thread of its own. No
@@ -306,7 +333,9 @@ impl Server {
     /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     pub fn run(self) -> Result<(), Error> {
-        let Self { handlers, config, max_connections, on_complete, shared } = self;
+        #[cfg(feature = "rustls")]
+        let tls = self.tls;
+        let Self { handlers, config, max_connections, on_complete, shared, .. } = self;
         let reporter = on_complete.map(Reporter::start).transpose().map_err(Error::listen)?;
         let report = |outcome| match &reporter {
             Some(reporter) => reporter.report(outcome),
@@ -319,6 +348,11 @@ impl Server {
                 // Without it the connection lasts longer than it need, and is served all the same.
                 _ = tcp::keep_alive_without_idle_timeout(&accepted.0, &config.timeouts);
                 let socket = Socket::accepted(accepted, reset, recall);
+                #[cfg(feature = "rustls")]
+                if let Some(tls) = &tls {
+                    handlers.serve_tls(socket, Arc::clone(tls), &config, report);
+                    continue;
+                }
                 handlers.serve_session(socket, &config, report);
             }
         };

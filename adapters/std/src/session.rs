@@ -150,9 +150,7 @@ impl Session {
         };
         let driver = match (earlier, &self.client) {
             (Some(driver), _) => driver,
-            (None, Some(client)) => {
-                Driver::client(client.connect()?, direction, request, &self.config)
-            }
+            (None, Some(client)) => client.begin(direction, request)?,
             (None, None) => return Err(Error::socket(io::ErrorKind::NotConnected.into())),
         };
         let (driver, home) =
