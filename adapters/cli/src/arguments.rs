@@ -11,7 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dataserver_std::{Address, Config, Entry, InvalidAddress, Key, ObjectSize};
 
 use crate::failure::{Failure, Status};
-use crate::ticket::Ticket;
+use crate::ticket::{Fingerprint, Ticket};
+use crate::tls;
 use crate::units;
 
 /// Transfers files and streams between processes, one object over one connection, and says on both sides
@@ -88,6 +89,8 @@ pub(crate) struct Transfer {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::duration)]
     pub(crate) connect_timeout: Timeout,
     #[command(flatten)]
+    pub(crate) tls: tls::ClientOptions,
+    #[command(flatten)]
     pub(crate) output: Output,
 }
 
@@ -99,6 +102,8 @@ pub(crate) type Timeout = Option<Duration>;
 pub(crate) struct Peer {
     pub(crate) address: Address,
     pub(crate) key: Key,
+    /// What the certificate of the server must be, if the ticket names it.
+    pub(crate) certificate: Option<Fingerprint>,
     pub(crate) path: PathBuf,
 }
 
@@ -109,18 +114,18 @@ impl Transfer {
             Some(text) => Ok(text.to_owned()),
             None => Err(usage(format!("{operand:?} is not text, expected an address or a ticket"))),
         };
-        let (address, key, path) = match &self.operands[..] {
+        let (address, key, certificate, path) = match &self.operands[..] {
             [ticket, path] => {
                 let ticket: Ticket = text(ticket)?.parse().map_err(usage)?;
-                (ticket.address, ticket.key, path)
+                (ticket.address, ticket.key, ticket.certificate, path)
             }
             [address, name, path] => {
                 let address = text(address)?.parse().map_err(|error| usage(format!("{error}")))?;
-                (address, Key::from_name_bytes(name.as_bytes()), path)
+                (address, Key::from_name_bytes(name.as_bytes()), None, path)
             }
             _ => return Err(usage("expected ADDR NAME FILE, or TICKET FILE".to_owned())),
         };
-        Ok(Peer { address, key, path: file(path.clone()).map_err(usage)? })
+        Ok(Peer { address, key, certificate, path: file(path.clone()).map_err(usage)? })
     }
 }
 
@@ -139,6 +144,8 @@ pub(crate) struct Single {
     /// End if the object has not been transferred after this long
     #[arg(long, value_name = "DURATION", default_value = "0", value_parser = units::duration)]
     pub(crate) expires: Timeout,
+    #[command(flatten)]
+    pub(crate) tls: tls::ShareOptions,
     #[command(flatten)]
     pub(crate) limits: Limits,
     #[command(flatten)]
@@ -191,6 +198,8 @@ pub(crate) struct Serve {
     /// Log also when a connection begins
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) tls: tls::ServerOptions,
     #[command(flatten)]
     pub(crate) timeouts: Timeouts,
 }

@@ -12,6 +12,7 @@ use crate::failure::{Failure, Status};
 use crate::signals;
 use crate::source::Source;
 use crate::target::Target;
+use crate::tls;
 
 pub(crate) fn put(transfer: &Transfer) -> Status {
     let console = Arc::new(Console::new(&transfer.output, false));
@@ -26,7 +27,7 @@ pub(crate) fn get(transfer: &Transfer) -> Status {
 
 fn try_put(transfer: &Transfer, console: &Arc<Console>) -> Result<Receipt, Failure> {
     let peer = transfer.peer()?;
-    signals::on_termination(|_, signal| signals::end_process(signal))?;
+    signals::on_termination(|signal| signals::end_process(signal))?;
     // The file before the connection: a missing file must not use up an entry of the server.
     let source = Source::open(&peer.path)?;
     let attempt = || {
@@ -39,7 +40,7 @@ fn try_put(transfer: &Transfer, console: &Arc<Console>) -> Result<Receipt, Failu
 
 fn try_get(transfer: &Transfer, console: &Arc<Console>) -> Result<Receipt, Failure> {
     let peer = transfer.peer()?;
-    signals::on_termination(|_, signal| signals::end_process(signal))?;
+    signals::on_termination(|signal| signals::end_process(signal))?;
     let first = Target::open(&peer.path)?; // before the connection, as above
     let can_repeat = !first.is_in_place(); // what a pipe was given cannot be taken back
     let mut first = Some(first);
@@ -55,12 +56,13 @@ fn try_get(transfer: &Transfer, console: &Arc<Console>) -> Result<Receipt, Failu
 fn client(peer: &Peer, transfer: &Transfer) -> Result<Client, Failure> {
     let connect_timeout = transfer.connect_timeout.unwrap_or(Duration::MAX);
     let client = Client::new(peer.address.clone())?.connect_timeout(connect_timeout);
-    Ok(client.config(transfer.limits.timeouts.config()))
+    let client = client.config(transfer.limits.timeouts.config());
+    tls::client(client, &transfer.tls, peer)
 }
 
 fn request(peer: &Peer, transfer: &Transfer) -> Request {
     let request = Request::new(peer.key);
-    let request = if transfer.bare { request } else { request.framed() };
+    let request = if transfer.bare { request.bare() } else { request.framed() };
     transfer.size.map_or(request, |size| request.size(size))
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use dataserver_std::{Address, Key, Server};
 
 use crate::failure::{Failure, Status};
-use crate::ticket::Ticket;
+use crate::ticket::{Fingerprint, Ticket};
 
 /// Listens at this address.
 pub(crate) fn listen(address: &Address) -> Result<Server, Failure> {
@@ -14,13 +14,18 @@ pub(crate) fn listen(address: &Address) -> Result<Server, Failure> {
 }
 
 /// The ticket for an entry of this server.
-pub(crate) fn ticket(server: &Server, host: Option<&str>, key: Key) -> Ticket {
+pub(crate) fn ticket(
+    server: &Server,
+    host: Option<&str>,
+    key: Key,
+    certificate: Option<Fingerprint>,
+) -> Ticket {
     let local = server.local_addr();
     let address = match host {
         Some(host) => Address::from((host.trim_matches(['[', ']']), local.port())),
         None => SocketAddr::new(reachable(local.ip()), local.port()).into(),
     };
-    Ticket { address, key }
+    Ticket { address, key, certificate }
 }
 
 /// The address to print for a server that listens at this one. For a server that listens at all, it is the one

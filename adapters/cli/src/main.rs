@@ -14,6 +14,11 @@ mod source;
 mod stream;
 mod target;
 mod ticket;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
+mod tls;
 mod units;
 
 use std::io::{self, Write};

@@ -11,7 +11,8 @@ use dataserver_common::object::open_regular;
 use dataserver_std::{
     Error, Handlers, Key, ObjectReader, ObjectWriter, Receipt, Server, ShutdownHandle,
 };
-use tracing::warn;
+use signal_hook::consts::SIGHUP;
+use tracing::{info, warn};
 
 use crate::arguments::{Named, Serve};
 use crate::console::Console;
@@ -21,6 +22,7 @@ use crate::log;
 use crate::signals;
 use crate::target::{self, Target};
 use crate::ticket::random_key;
+use crate::tls::{self, ServerSide};
 
 pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
     let handlers = Handlers::new();
@@ -32,21 +34,26 @@ pub(crate) fn serve(options: &Serve) -> Result<(), Failure> {
     for Named { path, .. } in &options.gets {
         open_regular(path)?;
     }
+    let tls = tls::server_side(&options.tls)?;
     let config = options.timeouts.config().max_object_size(options.max_size);
     let listen = |address| {
         let server = host::listen(address)?.handlers(handlers.clone()).config(config);
-        Ok(server.max_connections(options.max_connections))
+        let server = server.max_connections(options.max_connections);
+        Ok(match &tls {
+            Some(tls) => tls.secure(server),
+            None => server,
+        })
     };
     let servers: Vec<Server> = options.listen.iter().map(listen).collect::<Result<_, Failure>>()?;
     let writing = log::start(options.log, options.quiet, options.verbose)?;
     let handles: Vec<_> = servers.iter().map(Server::shutdown_handle).collect();
-    let was_reset = shut_down_on_signals(handles.clone())?;
+    let was_reset = shut_down_on_signals(handles.clone(), tls.clone())?;
 
     let mut output = io::stdout();
     for server in &servers {
         writeln!(output, "listening on {}", server.local_addr())?;
         for (verb, named, key) in keys.iter().filter(|_| options.ticket) {
-            let ticket = host::ticket(server, options.host.as_deref(), *key);
+            let ticket = host::ticket(server, options.host.as_deref(), *key, None);
             writeln!(output, "{verb} {} {ticket}", named.name.to_string_lossy())?;
         }
     }
@@ -127,22 +134,37 @@ fn send(object: ObjectWriter, path: &Path) -> Result<Receipt, Failure> {
 }
 
 /// Shuts the server down at a signal. The first one lets open connections end, the second resets them,
-/// and the third ends the process. Returns whether there was a second.
-fn shut_down_on_signals(handles: Vec<ShutdownHandle>) -> Result<Arc<AtomicBool>, Failure> {
+/// and the third ends the process. Returns whether there was a second. With TLS, SIGHUP reads the certificate
+/// again.
+fn shut_down_on_signals(
+    handles: Vec<ShutdownHandle>,
+    tls: Option<ServerSide>,
+) -> Result<Arc<AtomicBool>, Failure> {
     let was_reset = Arc::new(AtomicBool::new(false));
     let second = Arc::clone(&was_reset);
-    signals::on_termination(move |earlier, signal| match earlier {
-        0 => {
+    let mut earlier = 0;
+    signals::on_termination(move |signal| {
+        if let (SIGHUP, Some(tls)) = (signal, &tls) {
             // A line of the log never waits.
-            warn!(target: log::TARGET, "no further connections; a second signal resets the open ones");
-            handles.iter().for_each(|it| it.shutdown(Duration::MAX));
+            match tls.certificate.reload() {
+                Ok(()) => info!(target: log::TARGET, "the certificate has been read again"),
+                Err(error) => warn!(target: log::TARGET, "the old certificate stays: {error}"),
+            }
+            return;
         }
-        1 => {
-            second.store(true, Ordering::Relaxed);
-            target::discard_all();
-            handles.iter().for_each(|it| it.shutdown(Duration::ZERO));
+        match earlier {
+            0 => {
+                warn!(target: log::TARGET, "no further connections; a second signal resets the open ones");
+                handles.iter().for_each(|it| it.shutdown(Duration::MAX));
+            }
+            1 => {
+                second.store(true, Ordering::Relaxed);
+                target::discard_all();
+                handles.iter().for_each(|it| it.shutdown(Duration::ZERO));
+            }
+            _ => signals::end_process(signal),
         }
-        _ => signals::end_process(signal),
+        earlier += 1;
     })?;
     Ok(was_reset)
 }

@@ -16,6 +16,7 @@ use crate::signals;
 use crate::source::Source;
 use crate::target::Target;
 use crate::ticket::random_key;
+use crate::tls;
 
 /// How long other connections may go on once the object has been transferred.
 const GRACE: Duration = Duration::from_secs(1);
@@ -78,7 +79,7 @@ fn run(
     Kind { once, data_to_stdout }: Kind,
     register: impl FnOnce(&Handlers, Entry) -> Result<(), Error>,
 ) -> Result<Receipt, Failure> {
-    signals::on_termination(|_, signal| signals::end_process(signal))?;
+    signals::on_termination(|signal| signals::end_process(signal))?;
     let key = random_key()?;
     let handlers = Handlers::new();
     let entry = if once { Entry::new(key).once() } else { Entry::new(key).until_delivered() };
@@ -88,7 +89,8 @@ fn run(
     let server = host::listen(&options.listen)?.handlers(handlers);
     let server = server.config(options.limits.timeouts.config());
     let server = server.on_complete(forward(report, Arc::clone(console), once));
-    let ticket = host::ticket(&server, options.host.as_deref(), key);
+    let (server, certificate) = tls::secure_one(server, &options.tls)?;
+    let ticket = host::ticket(&server, options.host.as_deref(), key, certificate);
     let shutdown = server.shutdown_handle();
     let serve = move || server.run();
     let serving = thread::Builder::new().spawn(serve).map_err(Error::listen)?;

@@ -13,17 +13,16 @@ use signal_hook::low_level::emulate_default_handler;
 use crate::failure::{Failure, Status};
 use crate::target;
 
-/// Calls this for each signal that asks the process to end, on a thread of its own, with how many came
-/// before. A signal that the parent ignores, as nohup(1) does with SIGHUP, stays ignored.
-pub(crate) fn on_termination(handle: impl Fn(usize, i32) + Send + 'static) -> Result<(), Failure> {
+/// Calls this for each signal that asks the process to end, on a thread of its own. A signal that the parent ignores, as nohup(1) does with SIGHUP, stays ignored.
+pub(crate) fn on_termination(mut handle: impl FnMut(i32) + Send + 'static) -> Result<(), Failure> {
     let failed =
         |error: io::Error| Failure::new(Status::File, format!("cannot handle signals: {error}"));
     let ignored = ignored_signals();
     let handled = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|signal| !ignored.contains(signal));
     let mut signals = Signals::new(handled).map_err(failed)?;
     let wait = move || {
-        for (earlier, signal) in signals.forever().enumerate() {
-            handle(earlier, signal);
+        for signal in signals.forever() {
+            handle(signal);
         }
     };
     thread::Builder::new().spawn(wait).map_err(failed)?;

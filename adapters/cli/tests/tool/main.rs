@@ -11,4 +11,6 @@ mod statuses;
 mod streams;
 mod targets;
 mod tickets;
+#[cfg(feature = "tls")]
+mod tls;
 mod transfers;
