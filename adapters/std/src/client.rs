@@ -1,12 +1,11 @@
 //! The client: connects, and transfers one object over each connection.
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dataserver_common::{Address, Error, Request};
 use dataserver_core::Config;
 
+use crate::connect::connect;
 use crate::object::{ObjectReader, ObjectWriter};
 use crate::session::Session;
 use crate::socket::Socket;
@@ -31,8 +30,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at this address: `host:port`, `(host, port)`, or a socket address. If a
-    /// name has several addresses, the first one that answers is used.
+    /// A client of the server at this address: `host:port`, `(host, port)`, or a socket address.
+    ///
+    /// If a name has several addresses, the first one that answers is used. IPv6 and IPv4 alternate, and
+    /// the next attempt begins when the one before it has failed or is 250 ms old (RFC 8305).
     ///
     /// # Errors
     /// Returns [`Error::Address`] if the text is not an address, or has no host.
@@ -68,7 +69,7 @@ impl Client {
         Self { config, ..self }
     }
 
-    /// Sets how long to try each address. Default 5 s.
+    /// Sets how long to try each address of the server. Default 5 s.
     ///
     /// ```
     /// use std::time::Duration;
@@ -131,15 +132,8 @@ impl Client {
     }
 
     pub(crate) fn connect(&self) -> Result<Socket, Error> {
-        let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
-        let unknown = |error| failed(self.address.to_string(), error);
-        let mut last = None;
-        for address in self.address.resolve().map_err(unknown)? {
-            match Socket::connect(address, self.connect_timeout) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = Some(failed(address.to_string(), error)),
-            }
-        }
-        Err(last.unwrap_or_else(|| unknown(io::ErrorKind::NotFound.into())))
+        let unknown = |error| Error::connect(&self.address, error);
+        let addresses = self.address.resolve().map_err(unknown)?;
+        connect(&self.address, addresses, self.connect_timeout)
     }
 }

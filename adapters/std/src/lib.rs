@@ -111,6 +111,7 @@
 //! ```
 
 mod client;
+mod connect;
 mod driver;
 mod handlers;
 mod listener;
