@@ -95,7 +95,9 @@ impl Address {
         }
     }
 
-    /// The socket addresses, at least one. Looking up a name blocks. All interfaces are `[::]`.
+    /// The socket addresses, at least one, in the order in which a client should try them: that of the
+    /// system, but IPv6 and IPv4 alternate (RFC 8305, section 4). Looking up a name blocks. All interfaces
+    /// are `[::]`.
     ///
     /// # Errors
     /// Returns an error if the name or the zone cannot be looked up, or has no address.
@@ -114,7 +116,22 @@ impl Address {
         if addresses.is_empty() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
         }
-        Ok(addresses)
+        Ok(interleave(addresses))
+    }
+}
+
+/// Makes the address families alternate. The first address stays the first, and each family keeps its order.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut ordered = Vec::with_capacity(addresses.len());
+    let first_is_ipv6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (these, those): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_ipv6);
+    let (mut these, mut those) = (these.into_iter(), those.into_iter());
+    loop {
+        match (these.next(), those.next()) {
+            (None, None) => return ordered,
+            (this, that) => ordered.extend([this, that].into_iter().flatten()),
+        }
     }
 }
 
@@ -250,6 +267,15 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Address>(), Err(InvalidAddress(text.to_owned())));
         }
+    }
+
+    #[test]
+    fn address_families_alternate_from_the_first_on() {
+        let [a, b, c] = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let [x, y] = [1, 2].map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+        assert_eq!(interleave(vec![x, y, a, b, c]), [x, a, y, b, c]);
+        assert_eq!(interleave(vec![a, b, c, x, y]), [a, x, b, y, c]);
+        assert_eq!(interleave(vec![a, b]), [a, b]);
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

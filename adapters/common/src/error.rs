@@ -7,7 +7,7 @@ use std::{error, fmt, io};
 
 use dataserver_core::{AbortReason, AlreadyRegistered, Cause, LocalError, PeerError, StartPacket};
 
-use crate::address::InvalidAddress;
+use crate::address::{Address, InvalidAddress};
 
 /// Any error of an application: what its handlers may return.
 pub type BoxError = Box<dyn error::Error + Send + Sync>;
@@ -97,9 +97,10 @@ pub enum Error {
     Address(InvalidAddress),
     /// No connection was made.
     Connect {
-        /// The last address that was tried, or the name that has none.
+        /// The address of the server, as it was given to the client.
         address: String,
-        /// The error of the system.
+        /// The error of the system. If a name was looked up, the text has each address of the server with
+        /// its error, and the kind is that of the last one.
         source: Arc<io::Error>,
     },
     /// The server cannot listen.
@@ -157,6 +158,20 @@ impl Error {
     /// ```
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
+    }
+
+    #[doc(hidden)]
+    /// For an adapter: no connection to this server was made.
+    ///
+    /// ```
+    /// use std::io;
+    /// use dataserver_common::{Address, Error};
+    ///
+    /// let error = Error::connect(&Address::from(("localhost", 1)), io::ErrorKind::NotFound.into());
+    /// assert_eq!(error.to_string(), "cannot connect to localhost:1: entity not found");
+    /// ```
+    pub fn connect(server: &Address, source: io::Error) -> Self {
+        Self::Connect { address: server.to_string(), source: Arc::new(source) }
     }
 
     #[doc(hidden)]

@@ -3,6 +3,7 @@
 //! release.
 
 mod address;
+mod attempts;
 mod clock;
 mod error;
 mod exchange;
@@ -21,6 +22,7 @@ pub mod tcp;
 mod trace;
 
 pub use address::{Address, InvalidAddress};
+pub use attempts::Attempts;
 pub use clock::{now, registry_now, to_std};
 pub use error::{BoxError, Error, Failure};
 pub use exchange::{Abort, Action, Exchange, Goal, ProtocolBytes, READ_AHEAD, Revoker};

@@ -1,15 +1,11 @@
 //! The client: connects, and transfers one object over each connection.
 
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_io::Timer;
 use dataserver_common::{Address, Error, Request, tcp};
 use dataserver_core::Config;
-use futures_lite::future;
 
+use crate::connect::connect;
 use crate::object::{ObjectReader, ObjectWriter};
 use crate::session::Session;
 use crate::socket::Socket;
@@ -36,8 +32,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the server at this address: `host:port`, `(host, port)`, or a socket address. If a
-    /// name has several addresses, the first one that answers is used.
+    /// A client of the server at this address: `host:port`, `(host, port)`, or a socket address.
+    ///
+    /// If a name has several addresses, the first one that answers is used. IPv6 and IPv4 alternate, and
+    /// the next attempt begins when the one before it has failed or is 250 ms old (RFC 8305).
     ///
     /// # Errors
     /// Returns [`Error::Address`] if the text is not an address, or has no host.
@@ -73,7 +71,7 @@ impl Client {
         Self { config, ..self }
     }
 
-    /// Sets how long to try each address. Default 5 s.
+    /// Sets how long to try each address of the server. Default 5 s.
     ///
     /// ```
     /// use std::time::Duration;
@@ -155,31 +153,15 @@ impl Client {
     }
 
     async fn connect_to_any(&self) -> Result<Socket, Error> {
-        let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
-        let unknown = |error| failed(self.address.to_string(), error);
         let addresses = match self.address.socket_addr() {
             Some(address) => vec![address],
             None => {
                 let name = self.address.clone();
+                let unknown = |error| Error::connect(&self.address, error);
                 blocking::unblock(move || name.resolve()).await.map_err(unknown)?
             }
         };
-        let mut last = None;
-        for address in addresses {
-            match self.connect_to(address).await {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = Some(failed(address.to_string(), error)),
-            }
-        }
-        Err(last.unwrap_or_else(|| unknown(io::ErrorKind::NotFound.into())))
-    }
-
-    async fn connect_to(&self, address: SocketAddr) -> io::Result<Socket> {
-        let timeout = async {
-            Timer::after(self.connect_timeout).await;
-            Err(io::ErrorKind::TimedOut.into())
-        };
-        future::or(Socket::connect(address), timeout).await
+        connect(&self.address, addresses, self.connect_timeout).await
     }
 }
 
@@ -187,6 +169,7 @@ impl Client {
 mod tests {
     use std::net::TcpListener;
 
+    use futures_lite::future;
     use rustix::net::sockopt::socket_keepalive;
 
     use super::*;

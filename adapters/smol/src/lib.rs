@@ -122,6 +122,7 @@
 //! ```
 
 mod client;
+mod connect;
 mod driver;
 mod handlers;
 mod object;

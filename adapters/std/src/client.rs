@@ -1,18 +1,19 @@
 //! The client: connects, and transfers one object over each connection.
 
-use std::io;
+#[cfg(feature = "rustls")]
 use std::sync::Arc;
 use std::time::Duration;
 
 use dataserver_common::{Address, Error, Lent, Request, tcp};
 use dataserver_core::{Config, Direction};
 
+use crate::connect::connect;
 use crate::driver::Driver;
 use crate::object::{ObjectReader, ObjectWriter};
 use crate::session::Session;
 use crate::socket::Socket;
 #[cfg(feature = "rustls")]
-use crate::{tls::TlsStream, transport::Transport};
+use crate::tls::TlsStream;
 
 /// The address of a server, and how to connect. Each put and get is a connection of its own.
 ///
@@ -44,8 +45,10 @@ struct Tls {
 }
 
 impl Client {
-    /// A client of the server at this address: `host:port`, `(host, port)`, or a socket address. If a
-    /// name has several addresses, the first one that answers is used.
+    /// A client of the server at this address: `host:port`, `(host, port)`, or a socket address.
+    ///
+    /// If a name has several addresses, the first one that answers is used. IPv6 and IPv4 alternate, and
+    /// the next attempt begins when the one before it has failed or is 250 ms old (RFC 8305).
     ///
     /// # Errors
     /// Returns [`Error::Address`] if the text is not an address, or has no host.
@@ -87,7 +90,7 @@ impl Client {
         Self { config, ..self }
     }
 
-    /// Sets how long to try each address. Default 5 s.
+    /// Sets how long to try each address of the server. Default 5 s.
     ///
     /// ```
     /// use std::time::Duration;
@@ -182,10 +185,8 @@ impl Client {
         #[cfg(feature = "rustls")]
         if let Some(Tls { config, name }) = self.tls.clone() {
             let request = request.framed_by_default();
-            let address =
-                socket.peer_addr().map_or_else(|| self.address.to_string(), |it| it.to_string());
             let stream = TlsStream::client(socket, config, name, self.connect_timeout)
-                .map_err(|error| Error::Connect { address, source: Arc::new(error) })?;
+                .map_err(|error| Error::connect(&self.address, error))?;
             return Ok(Driver::client(stream, direction, request, &self.config));
         }
         Ok(Driver::client(socket, direction, request, &self.config))
@@ -199,16 +200,9 @@ impl Client {
     }
 
     fn connect_to_any(&self) -> Result<Socket, Error> {
-        let failed = |address, source| Error::Connect { address, source: Arc::new(source) };
-        let unknown = |error| failed(self.address.to_string(), error);
-        let mut last = None;
-        for address in self.address.resolve().map_err(unknown)? {
-            match Socket::connect(address, self.connect_timeout) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => last = Some(failed(address.to_string(), error)),
-            }
-        }
-        Err(last.unwrap_or_else(|| unknown(io::ErrorKind::NotFound.into())))
+        let unknown = |error| Error::connect(&self.address, error);
+        let addresses = self.address.resolve().map_err(unknown)?;
+        connect(&self.address, addresses, self.connect_timeout)
     }
 }
 

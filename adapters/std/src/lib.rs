@@ -117,6 +117,7 @@
 //! ```
 
 mod client;
+mod connect;
 mod driver;
 mod handlers;
 mod listener;

@@ -140,17 +140,15 @@ impl Socket {
         Self { stop: Some(stop), recall: Some(recall), ..Self::armed(fd, peer) }
     }
 
-    pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
-        let mut socket = Self::armed(tcp::socket(&address, BLOCKING_MODE)?, address);
-        socket.options = WriteOptions::of_new_socket();
-        socket.deadline = Some(now().saturating_add(timeout));
-        let connect = |fd: &OwnedFd| tcp::connect(fd, &address, BLOCKING_MODE).map(|()| 0);
-        match socket.retry_until_ready(PollFlags::OUT, connect) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Err(io::ErrorKind::TimedOut.into())
-            }
-            connected => connected.map(|_| socket),
-        }
+    /// A TCP socket that is to [connect](Self::connect) to this address.
+    pub(crate) fn unconnected(address: SocketAddr, mode: BlockingMode) -> io::Result<Self> {
+        let options = WriteOptions::of_new_socket();
+        Ok(Self { mode, options, ..Self::armed(tcp::socket(&address, mode)?, address) })
+    }
+
+    /// Connects, or fails with `WouldBlock` until the result is known.
+    pub(crate) fn connect(&self, address: &SocketAddr) -> io::Result<()> {
+        tcp::connect(&self.fd, address, self.mode)
     }
 
     /// Writes at most `max` bytes.
@@ -235,7 +233,7 @@ const RECALLED: &str = "the server needs the place of this session";
 /// The longest timeout of poll(2) on systems where it counts milliseconds. A longer wait is repeated.
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 
-fn timespec(duration: Duration) -> Timespec {
+pub(crate) fn timespec(duration: Duration) -> Timespec {
     let counts_milliseconds = cfg!(not(any(target_os = "linux", target_os = "android")));
     let duration = if counts_milliseconds { duration.min(LONGEST) } else { duration };
     Timespec {
@@ -379,12 +377,14 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::connect::connect;
 
     #[test]
     fn nagles_delay_is_off_before_it_meets_a_write() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut socket = Socket::connect(address, Duration::from_secs(5)).unwrap();
+        let timeout = Duration::from_secs(5);
+        let mut socket = connect(&address.into(), vec![address], timeout).unwrap();
         for off in [false, true, true] {
             socket.write_all(b"some").unwrap();
             let same = TcpStream::from(socket.fd.try_clone().unwrap());
