@@ -8,6 +8,7 @@ use std::{error, fmt, io};
 use dataserver_core::{AbortReason, AlreadyRegistered, Cause, LocalError, PeerError, StartPacket};
 
 use crate::address::{Address, InvalidAddress};
+use crate::ticket_store::ClaimError;
 
 /// Any error of an application: what its handlers may return.
 pub type BoxError = Box<dyn error::Error + Send + Sync>;
@@ -402,8 +403,7 @@ impl fmt::Display for Error {
                 if let Some(packet) = packet {
                     write!(f, "{packet}: ")?;
                 }
-                write!(f, "{cause}")?;
-                source.iter().try_for_each(|source| write!(f, ": {source}"))
+                write_cause(f, cause, source.as_deref())
             }
             Self::AlreadyRegistered(error) => error.fmt(f),
         }
@@ -447,6 +447,20 @@ impl From<Infallible> for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)
+    }
+}
+
+/// What went wrong, and the error behind it.
+pub(crate) fn write_cause(
+    f: &mut fmt::Formatter<'_>,
+    cause: &Cause,
+    source: Option<&(dyn error::Error + Send + Sync + 'static)>,
+) -> fmt::Result {
+    match source {
+        // The core knows only what the peer is told, which is that somebody else is served.
+        Some(source) if source.is::<ClaimError>() => write!(f, "refused: {source}"),
+        Some(source) => write!(f, "{cause}: {source}"),
+        None => write!(f, "{cause}"),
     }
 }
 

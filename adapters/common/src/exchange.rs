@@ -19,6 +19,7 @@ use crate::object::{ENDED_WITHIN_WRITE, NOT_READ_TO_END, regular_len};
 use crate::panic::drop_application_value;
 use crate::receipt::Receipt;
 use crate::request::Request;
+use crate::ticket_store::{ClaimError, HeldLease};
 
 /// What the application wants from its connection: what a driver goes on for.
 ///
@@ -167,6 +168,8 @@ pub struct Exchange {
     holds_claim: bool,
     /// Set when the handler of this connection has ended without returning its object.
     revoked: Option<Arc<AtomicBool>>,
+    /// The lease of the ticket that this connection has claimed.
+    lease: Option<HeldLease>,
     source: Option<Arc<dyn error::Error + Send + Sync>>,
 }
 
@@ -188,6 +191,7 @@ impl Exchange {
             declares,
             holds_claim: false,
             revoked: None,
+            lease: None,
             source: None,
         }
     }
@@ -364,6 +368,49 @@ impl Exchange {
     /// ```
     pub fn set_holds_claim(&mut self, holds_claim: bool) {
         self.holds_claim = holds_claim;
+    }
+
+    /// Refuses the start packet. The peer of a framed connection is told to come back later if the claim could
+    /// not be answered.
+    ///
+    /// ```
+    /// use dataserver_common::{ClaimError, Exchange};
+    /// use dataserver_core::Config;
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// exchange.connection.handle_read(&[0; 25]);
+    /// exchange.refuse(ClaimError::Unavailable("no route to host".into()));
+    /// let error = exchange.error(None).to_string();
+    /// assert!(error.ends_with("refused: the ticket store cannot answer: no route to host"), "{error}");
+    /// ```
+    pub fn refuse(&mut self, error: ClaimError) {
+        self.connection.refuse(error.refusal());
+        if let ClaimError::Unavailable(_) = error {
+            self.keep(error.into());
+        }
+    }
+
+    /// The ticket of this connection has this lease. It is renewed before the commit.
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &mut dataserver_common::Exchange, claim: dataserver_common::HeldClaim) {
+    /// exchange.set_lease(claim.lease());
+    /// # }
+    /// ```
+    pub fn set_lease(&mut self, lease: HeldLease) {
+        self.lease = Some(lease);
+    }
+
+    /// The lease to renew before the object is committed or ended, if the connection is that of a ticket.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert!(Exchange::server(&Config::default()).lease().is_none());
+    /// ```
+    pub fn lease(&self) -> Option<HeldLease> {
+        self.lease.clone()
     }
 
     /// Whether bytes were read ahead.

@@ -17,6 +17,7 @@ mod session;
 mod shared_registry;
 pub mod socket;
 pub mod tcp;
+mod ticket_store;
 #[cfg_attr(not(feature = "tracing"), path = "trace/off.rs")]
 #[cfg_attr(feature = "tracing", path = "trace/on.rs")]
 mod trace;
@@ -32,7 +33,10 @@ pub use panic::{catch_application_panic, drop_application_value, drop_panic_payl
 pub use receipt::Receipt;
 pub use request::Request;
 pub use session::{GRACE, SHARE};
-pub use shared_registry::{ClaimGuard, SharedRegistry};
+pub use shared_registry::{ActiveClaim, ClaimGuard, SharedRegistry};
+pub use ticket_store::{
+    ClaimError, Claimed, HeldClaim, HeldLease, LeaseError, SharedStore, TicketStore,
+};
 pub use trace::{ObjectTrace, Trace, trace_server_error};
 
 #[cfg(doctest)]

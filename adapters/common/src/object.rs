@@ -32,6 +32,9 @@ pub const ENDED_WITHIN_WRITE: &str = "the object ended before all bytes of a wri
 /// The reason of an [`Abort`](crate::Abort): more was sent after the end of the object.
 pub const ENDED_ALREADY: &str = "the object has ended already";
 
+/// The reason of an [`Abort`](crate::Abort): another server may have claimed the ticket meanwhile.
+pub const LEASE_LOST: &str = "the lease of the ticket cannot be renewed";
+
 /// What files and readers are copied through where the system cannot move the bytes: 256 KiB.
 ///
 /// # Errors

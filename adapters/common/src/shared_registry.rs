@@ -8,8 +8,10 @@ use dataserver_core::{Claim, Delivery, Direction, Entry, Lease, Refusal, Registr
 use crate::clock::registry_now;
 use crate::error::Error;
 use crate::panic::drop_application_value;
+use crate::ticket_store::{ClaimError, Claimed, HeldClaim, LeaseError, SharedStore, TicketStore};
 
-/// A [`Registry`] behind a lock, on the adapters' clock.
+/// A [`Registry`] behind a lock, on the adapters' clock: the tickets of one process. Beside it there may be a
+/// store that several servers share, which is asked for what has no entry here.
 ///
 /// A handler belongs to the application, and so does the code that runs when it is dropped. No handler is
 /// dropped while the registry is locked, and a panic of its `Drop` ends there.
@@ -21,12 +23,14 @@ use crate::panic::drop_application_value;
 /// let key = Key::from_name("start");
 /// let registry = SharedRegistry::default();
 /// registry.insert(Direction::Put, key, "handler")?;
-/// assert_eq!(registry.claim(&StartPacket::put(key), None)?.handler(), &"handler");
+/// assert_eq!(registry.hold(&StartPacket::put(key), None)?.handler(), &"handler");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct SharedRegistry<H> {
     registry: Mutex<Registry<H>>,
+    /// The store that others share, and the handler of its tickets.
+    shared: Mutex<Option<(SharedStore, H)>>,
 }
 
 impl<H: Clone> SharedRegistry<H> {
@@ -67,7 +71,7 @@ impl<H: Clone> SharedRegistry<H> {
     /// Claims the handler for a start packet, on a server that receives at most `limit` bytes.
     ///
     /// # Errors
-    /// Returns the [`Refusal`] to give to the connection.
+    /// Returns the [`Refusal`] to give to the connection, unless [`shared`](Self::shared) has another answer.
     ///
     /// ```
     /// use dataserver_common::SharedRegistry;
@@ -75,16 +79,31 @@ impl<H: Clone> SharedRegistry<H> {
     ///
     /// let registry = SharedRegistry::<()>::default();
     /// let packet = StartPacket::put(Key::from_bytes([0; 16]));
-    /// assert_eq!(registry.claim(&packet, None).unwrap_err(), Refusal::NotRegistered);
+    /// assert_eq!(registry.hold(&packet, None).unwrap_err(), Refusal::NotRegistered);
     /// ```
-    pub fn claim(
+    pub fn hold(
         &self,
         packet: &StartPacket,
         limit: Option<u64>,
     ) -> Result<ClaimGuard<'_, H>, Refusal> {
-        let now = registry_now();
-        let Claim { handler, limit, lease, .. } = self.lock().claim(packet, limit, now)?;
+        let Claim { handler, limit, lease, .. } =
+            self.lock().claim(packet, limit, registry_now())?;
         Ok(ClaimGuard { handler: Some(handler), limit, lease: Some(lease), registry: self })
+    }
+
+    /// The store to ask if this refusal is all that there is here, and the handler of its tickets.
+    ///
+    /// ```
+    /// use dataserver_common::SharedRegistry;
+    /// use dataserver_core::Refusal;
+    ///
+    /// assert!(SharedRegistry::<()>::default().shared(Refusal::NotRegistered).is_none());
+    /// ```
+    pub fn shared(&self, refusal: Refusal) -> Option<(SharedStore, H)> {
+        match refusal {
+            Refusal::NotRegistered => self.lock_shared().clone(),
+            _ => None, // there is an entry, which comes first
+        }
     }
 }
 
@@ -103,6 +122,7 @@ impl<H> SharedRegistry<H> {
     /// # Ok::<(), dataserver_common::Error>(())
     /// ```
     pub fn clear(&self) {
+        self.set_shared(None);
         let take_one = || self.lock().pop();
         // One by one: a second panic while the first unwinds would end the process.
         iter::from_fn(take_one).for_each(drop_application_value);
@@ -122,6 +142,32 @@ impl<H> SharedRegistry<H> {
         self.lock().remove(direction, entry)
     }
 
+    /// Sets the store that is asked for what has no entry here, and the handler of its tickets.
+    ///
+    /// ```
+    /// use dataserver_common::{SharedRegistry, SharedStore};
+    /// use dataserver_core::Refusal;
+    ///
+    /// let store = SharedStore::new(SharedRegistry::<Vec<u8>>::default());
+    /// let registry = SharedRegistry::default();
+    /// registry.set_shared(Some((store, "handler")));
+    /// assert!(registry.shared(Refusal::NotRegistered).is_some());
+    /// assert!(registry.shared(Refusal::InUse).is_none());
+    /// ```
+    pub fn set_shared(&self, shared: Option<(SharedStore, H)>) {
+        let earlier = std::mem::replace(&mut *self.lock_shared(), shared);
+        drop_application_value(earlier);
+    }
+
+    fn lock_shared(&self) -> MutexGuard<'_, Option<(SharedStore, H)>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release(&self, lease: Lease, delivery: Delivery) {
+        let ended = self.lock().release(lease, delivery);
+        drop_application_value(ended);
+    }
+
     /// A registry is consistent after every call: a panic while it was locked leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, Registry<H>> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
@@ -130,7 +176,7 @@ impl<H> SharedRegistry<H> {
 
 impl<H> Default for SharedRegistry<H> {
     fn default() -> Self {
-        Self { registry: Mutex::new(Registry::new()) }
+        Self { registry: Mutex::new(Registry::new()), shared: Mutex::new(None) }
     }
 }
 
@@ -140,7 +186,99 @@ impl<H> Drop for SharedRegistry<H> {
     }
 }
 
-/// The use of an entry by one connection, from [`SharedRegistry::claim`].
+impl<H: Clone> TicketStore for SharedRegistry<H> {
+    type Ticket = H;
+    type Lease = Lease;
+
+    fn claim(
+        &self,
+        packet: &StartPacket,
+        limit: Option<u64>,
+    ) -> Result<Claimed<H, Lease>, ClaimError> {
+        let Claim { handler, limit, lease, .. } =
+            self.lock().claim(packet, limit, registry_now())?;
+        Ok(Claimed { ticket: handler, limit, lease })
+    }
+
+    /// A lease of a registry has no end of its own.
+    fn renew(&self, _lease: &Lease) -> Result<(), LeaseError> {
+        Ok(())
+    }
+
+    fn finish(&self, lease: Lease, delivery: Delivery) -> Result<(), LeaseError> {
+        self.release(lease, delivery);
+        Ok(())
+    }
+}
+
+/// What one connection holds: an entry of the registry, or a ticket of the store that others share.
+#[derive(Debug)]
+pub enum ActiveClaim<'a, H> {
+    /// An entry.
+    Entry(ClaimGuard<'a, H>),
+    /// A ticket, and the handler of all tickets.
+    Ticket(HeldClaim, H),
+}
+
+impl<H> ActiveClaim<'_, H> {
+    /// What was registered.
+    ///
+    /// ```no_run
+    /// # fn example(claim: dataserver_common::ActiveClaim<'_, &str>) {
+    /// assert_eq!(claim.handler(), &"handler");
+    /// # }
+    /// ```
+    pub fn handler(&self) -> &H {
+        match self {
+            Self::Entry(entry) => entry.handler(),
+            Self::Ticket(_, handler) => handler,
+        }
+    }
+
+    /// The most bytes that a put may have.
+    ///
+    /// ```no_run
+    /// # fn example(claim: dataserver_common::ActiveClaim<'_, &str>) {
+    /// assert_eq!(claim.limit(), Some(9));
+    /// # }
+    /// ```
+    pub fn limit(&self) -> Option<u64> {
+        match self {
+            Self::Entry(entry) => entry.limit(),
+            Self::Ticket(ticket, _) => ticket.limit(),
+        }
+    }
+
+    /// The ticket.
+    ///
+    /// ```no_run
+    /// # fn example(mut claim: dataserver_common::ActiveClaim<'_, &str>) {
+    /// assert!(claim.ticket().is_none()); // it is an entry
+    /// # }
+    /// ```
+    pub fn ticket(&mut self) -> Option<&mut HeldClaim> {
+        match self {
+            Self::Entry(_) => None,
+            Self::Ticket(ticket, _) => Some(ticket),
+        }
+    }
+
+    /// Reports that the transfer has succeeded. A ticket may block here.
+    ///
+    /// ```no_run
+    /// # fn example(mut claim: dataserver_common::ActiveClaim<'_, &str>) {
+    /// claim.succeeded();
+    /// # }
+    /// ```
+    pub fn succeeded(&mut self) {
+        match self {
+            Self::Entry(entry) => entry.succeeded(),
+            Self::Ticket(ticket, _) => ticket.succeeded(),
+        }
+    }
+}
+
+/// The use of an entry by one connection, from [`SharedRegistry::hold`].
 ///
 /// When it is dropped, the entry may be claimed again, unless it was for one claim. Drop it before the
 /// transport: a peer that sees the reset may try again at once.
@@ -153,9 +291,9 @@ impl<H> Drop for SharedRegistry<H> {
 /// let registry = SharedRegistry::default();
 /// registry.insert(Direction::Put, Entry::new(packet.key()).until_delivered(), "handler")?;
 ///
-/// drop(registry.claim(&packet, None)?); // failed
-/// registry.claim(&packet, None)?.succeeded();
-/// assert!(registry.claim(&packet, None).is_err());
+/// drop(registry.hold(&packet, None)?); // failed
+/// registry.hold(&packet, None)?.succeeded();
+/// assert!(registry.hold(&packet, None).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -177,7 +315,7 @@ impl<H> ClaimGuard<'_, H> {
     /// # let packet = StartPacket::put(Key::from_name("start"));
     /// # let registry = SharedRegistry::default();
     /// # registry.insert(Direction::Put, packet.key(), "handler")?;
-    /// assert_eq!(registry.claim(&packet, None)?.handler(), &"handler");
+    /// assert_eq!(registry.hold(&packet, None)?.handler(), &"handler");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handler(&self) -> &H {
@@ -192,7 +330,7 @@ impl<H> ClaimGuard<'_, H> {
     /// # let packet = StartPacket::put(Key::from_name("start"));
     /// # let registry = SharedRegistry::default();
     /// registry.insert(Direction::Put, Entry::new(packet.key()).max_size(9), "handler")?;
-    /// assert_eq!(registry.claim(&packet, None)?.limit(), Some(9));
+    /// assert_eq!(registry.hold(&packet, None)?.limit(), Some(9));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn limit(&self) -> Option<u64> {
@@ -207,7 +345,7 @@ impl<H> ClaimGuard<'_, H> {
     /// # let packet = StartPacket::put(Key::from_name("start"));
     /// # let registry = SharedRegistry::default();
     /// # registry.insert(Direction::Put, packet.key(), "handler")?;
-    /// registry.claim(&packet, None)?.succeeded();
+    /// registry.hold(&packet, None)?.succeeded();
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn succeeded(&mut self) {
@@ -216,8 +354,7 @@ impl<H> ClaimGuard<'_, H> {
 
     fn release(&mut self, delivery: Delivery) {
         if let Some(lease) = self.lease.take() {
-            let ended = self.registry.lock().release(lease, delivery);
-            drop_application_value(ended);
+            self.registry.release(lease, delivery);
         }
     }
 }
@@ -277,11 +414,11 @@ mod tests {
         add(1, |entry| entry).unwrap(); // takes the place of the expired one
         add(1, |entry| entry).unwrap_err();
         add(2, expired).unwrap();
-        table.claim(&packet(2), None).unwrap_err();
+        table.hold(&packet(2), None).unwrap_err();
         add(3, Entry::once).unwrap();
-        drop(table.claim(&packet(3), None).unwrap());
+        drop(table.hold(&packet(3), None).unwrap());
         add(4, Entry::until_delivered).unwrap();
-        table.claim(&packet(4), None).unwrap().succeeded();
+        table.hold(&packet(4), None).unwrap().succeeded();
         assert!(table.remove(Direction::Put, key(1)).is_some());
         add(5, |entry| entry).unwrap();
         table.clear();

@@ -6,8 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use async_io::Timer;
+use blocking::{Task, unblock};
+use dataserver_common::object::LEASE_LOST;
 use dataserver_common::{
-    Action, BoxError, Error, Exchange, Goal, READ_AHEAD, Receipt, Request, now, to_std,
+    Action, BoxError, Error, Exchange, Goal, LeaseError, READ_AHEAD, Receipt, Request, now, to_std,
 };
 use dataserver_core::{Config, Direction, Instant, Step};
 use futures_lite::FutureExt;
@@ -24,6 +26,8 @@ pub(crate) struct Driver<T: Transport + ?Sized = dyn Transport + Send> {
     timer_due: Option<Instant>,
     /// How many attempts in a row did not wait.
     attempts: u32,
+    /// The lease of the ticket is renewed on a thread for blocking calls.
+    renewal: Option<Task<Result<(), LeaseError>>>,
     pub(crate) transport: T,
 }
 
@@ -48,7 +52,8 @@ impl Driver {
     fn new(exchange: Exchange, transport: impl Transport + Send + 'static) -> Box<Self> {
         let timer = Timer::never();
         let (unflushed, timer_due, attempts) = (false, None, 0);
-        Box::new(Driver { exchange, unflushed, timer, timer_due, attempts, transport })
+        let renewal = None;
+        Box::new(Driver { exchange, unflushed, timer, timer_due, attempts, renewal, transport })
     }
 
     /// Begins with the first object of a session, over a transport that is connected already.
@@ -217,6 +222,25 @@ impl Driver {
     fn failed_at_end(&self, reason: &'static str, error: io::Error) -> Error {
         let packet = self.exchange.connection.packet();
         Error::aborted(self.transport.peer_addr(), packet, reason, Some(error.into()))
+    }
+
+    /// The receiver of an object commits it when it has read its end, so a lease is renewed before that.
+    pub(crate) fn poll_renew_lease(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(lease) = self.exchange.lease() else { return Poll::Ready(Ok(())) };
+        let renewal = self.renewal.get_or_insert_with(|| unblock(move || lease.renew()));
+        let renewed = ready!(renewal.poll(cx));
+        self.renewal = None;
+        Poll::Ready(match renewed {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.exchange.abort(LEASE_LOST, Some(error.into()));
+                Err(self.error()) // the peer is told when the claim is released
+            }
+        })
+    }
+
+    pub(crate) async fn renew_lease(&mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.poll_renew_lease(cx)).await
     }
 
     fn error(&self) -> Error {

@@ -6,16 +6,18 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
+use blocking::{Task, unblock};
 use dataserver_common::{
-    BoxError, ClaimGuard, Error, Goal, Home, Lent, ObjectTrace, Receipt, SharedRegistry, Trace,
-    drop_panic_payload,
+    ActiveClaim, BoxError, ClaimError, Error, Goal, Home, Lent, ObjectTrace, Receipt,
+    SharedRegistry, SharedStore, TicketStore, Trace, drop_application_value, drop_panic_payload,
 };
 use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
 use futures_lite::{FutureExt, future};
 
 use crate::driver::Driver;
-use crate::object::{ObjectReader, ObjectWriter};
+use crate::object::{ObjectReader, ObjectWriter, TicketObject};
 use crate::recall::Recall;
 use crate::transport::Transport;
 
@@ -112,6 +114,7 @@ pub struct Handlers<K: Kind = Shared> {
 enum Handler<K: Kind> {
     Put(K::Handler<ObjectReader>),
     Get(K::Handler<ObjectWriter>),
+    Ticket(K::Handler<(TicketObject, Vec<u8>)>),
 }
 
 impl<K: Kind> Clone for Handlers<K> {
@@ -125,6 +128,7 @@ impl<K: Kind> Clone for Handler<K> {
         match self {
             Self::Put(handler) => Self::Put(handler.clone()),
             Self::Get(handler) => Self::Get(handler.clone()),
+            Self::Ticket(handler) => Self::Ticket(handler.clone()),
         }
     }
 }
@@ -216,6 +220,51 @@ impl Handlers {
         let handler = Handler::Get(shared(handler));
         self.registry.insert(Direction::Get, entry, handler)
     }
+
+    /// Serves the tickets of a store that several servers share. The handler gets the object, and the bytes
+    /// that were issued with the ticket. The store is called on threads for blocking calls.
+    ///
+    /// The handlers that are registered here come first: the store is asked for what has none. While it cannot
+    /// answer, nothing that it would have to allow is accepted: the client is told
+    /// [`AbortReason::Busy`](crate::AbortReason::Busy) in the framed format, and sees a reset in the bare one.
+    ///
+    /// A ticket may be lost while its object is transferred, if this server or the store stood still for longer
+    /// than the lease. So the lease is renewed before the handler reads the end of an object, and before a
+    /// commit, and the handler gets an error if that fails. See
+    /// [`renew_lease`](ObjectReader::renew_lease).
+    ///
+    /// There is one store. Another one takes its place, for connections that have not begun.
+    ///
+    /// ```
+    /// use dataserver_smol::{Error, Handlers, TicketObject, TicketStore};
+    ///
+    /// fn serve<S>(handlers: &Handlers, tickets: S)
+    /// where
+    ///     S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+    /// {
+    ///     handlers.on_tickets(tickets, |object, data| async move {
+    ///         let name = String::from_utf8(data)?;
+    ///         let name = name.strip_prefix("report-").ok_or("expected the name of a report")?;
+    ///         let name = name.replace('/', "-"); // it cannot leave the directory
+    ///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(match object {
+    ///             TicketObject::Put(object) => object.receive_to(name).await?,
+    ///             TicketObject::Get(object) => object.send_path(name).await?,
+    ///         })
+    ///     });
+    /// }
+    /// ```
+    pub fn on_tickets<S, F, E>(
+        &self,
+        store: S,
+        handler: impl Fn(TicketObject, Vec<u8>) -> F + Send + Sync + 'static,
+    ) where
+        S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+        F: Future<Output = Result<Receipt, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let handler = Handler::Ticket(shared(move |(object, data)| handler(object, data)));
+        self.registry.set_shared(Some((SharedStore::new(store), handler)));
+    }
 }
 
 impl Handlers<Local> {
@@ -289,6 +338,36 @@ impl Handlers<Local> {
     {
         let handler = Handler::Get(local(handler));
         self.registry.insert(Direction::Get, entry, handler)
+    }
+
+    /// [`Handlers::on_tickets`], for a handler that stays on this thread.
+    ///
+    /// ```
+    /// use dataserver_smol::{Handlers, Local, TicketObject, TicketStore};
+    ///
+    /// fn serve<S>(handlers: &Handlers<Local>, tickets: S)
+    /// where
+    ///     S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+    /// {
+    ///     handlers.on_tickets(tickets, |object, _data| async move {
+    ///         match object {
+    ///             TicketObject::Put(object) => object.receive_to("report.csv").await,
+    ///             TicketObject::Get(object) => object.send_path("report.csv").await,
+    ///         }
+    ///     });
+    /// }
+    /// ```
+    pub fn on_tickets<S, F, E>(
+        &self,
+        store: S,
+        handler: impl Fn(TicketObject, Vec<u8>) -> F + 'static,
+    ) where
+        S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+        F: Future<Output = Result<Receipt, E>> + 'static,
+        E: Into<BoxError>,
+    {
+        let handler = Handler::Ticket(local(move |(object, data)| handler(object, data)));
+        self.registry.set_shared(Some((SharedStore::new(store), handler)));
     }
 }
 
@@ -510,6 +589,21 @@ impl<K: Kind> Handlers<K> {
         (driver, outcome)
     }
 
+    /// Claims an entry of this program, or else a ticket of the store.
+    async fn claim(
+        &self,
+        packet: StartPacket,
+        limit: Option<u64>,
+    ) -> Result<ActiveClaim<'_, Handler<K>>, ClaimError> {
+        let refusal = match self.registry.hold(&packet, limit) {
+            Ok(entry) => return Ok(ActiveClaim::Entry(entry)),
+            Err(refusal) => refusal,
+        };
+        let (store, handler) = self.registry.shared(refusal).ok_or(refusal)?;
+        let ticket = unblock(move || store.claim(&packet, limit)).await?;
+        Ok(ActiveClaim::Ticket(ticket, handler))
+    }
+
     /// Serves an object whose start packet has been read.
     async fn handle(
         &self,
@@ -517,23 +611,26 @@ impl<K: Kind> Handlers<K> {
         max_object_size: Option<u64>,
         object: &mut ObjectTrace<'_>,
     ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
-        let connection = &mut driver.exchange.connection;
-        let Step::Decide(packet) = connection.step() else {
+        let Step::Decide(packet) = driver.exchange.connection.step() else {
             let error = driver.abort("there was no start packet", None).await;
             return (Some(driver), Err(error));
         };
-        let claim = match self.registry.claim(&packet, max_object_size) {
+        let mut claim = match self.claim(packet, max_object_size).await {
             Ok(claim) => claim,
-            Err(refusal) => {
-                object.refused(packet, refusal);
-                connection.refuse(refusal);
+            Err(error) => {
+                object.refused(packet, &error);
+                driver.exchange.refuse(error);
                 let error = driver.conclude().await;
                 return (Some(driver), Err(error));
             }
         };
         object.claimed(packet);
-        connection.accept(claim.limit());
+        driver.exchange.connection.accept(claim.limit());
         driver.exchange.set_holds_claim(true);
+        let data = claim.ticket().map(|ticket| {
+            driver.exchange.set_lease(ticket.lease());
+            ticket.take_data()
+        });
 
         // An object that the handler has moved elsewhere is of no use when it has ended.
         let _revoker = driver.exchange.revoker();
@@ -548,12 +645,22 @@ impl<K: Kind> Handlers<K> {
                         K::call(handler, ObjectReader { driver: lent }).await
                     }
                     Some(Handler::Get(handler)) => K::call(handler, ObjectWriter::of(lent)).await,
+                    Some(Handler::Ticket(handler)) => {
+                        let object = match packet.direction() {
+                            Direction::Put => TicketObject::Put(ObjectReader { driver: lent }),
+                            Direction::Get => TicketObject::Get(ObjectWriter::of(lent)),
+                        };
+                        K::call(handler, (object, data.unwrap_or_default())).await
+                    }
                     None => Err("the claim is held".into()),
                 }
             };
             AssertUnwindSafe(handling).catch_unwind().await
         };
-        let driver = lease.end();
+        let (driver, release) = lease.end();
+        if let Some(release) = release {
+            release.await;
+        }
         let succeeded = driver.as_ref().is_some_and(|driver| driver.exchange.has_succeeded());
         let failure = match handled {
             Ok(Ok(_)) if succeeded => None,
@@ -600,29 +707,61 @@ async fn next_start_packet(
 }
 
 /// A claim, and where the driver comes back to. Dropped with the future of a handler that is cancelled, it
-/// releases the claim by the outcome of the transfer, and before the transport closes: a peer that sees a
-/// reset may try again at once.
+/// releases the claim by the outcome of the transfer. That of an entry is released before the transport
+/// closes: a peer that sees a reset may try again at once. That of a ticket takes a moment longer.
 struct Lease<'a, K: Kind> {
-    claim: Option<ClaimGuard<'a, Handler<K>>>,
+    claim: Option<ActiveClaim<'a, Handler<K>>>,
     home: Home<Box<Driver>>,
 }
 
 impl<K: Kind> Lease<'_, K> {
-    fn end(&mut self) -> Option<Box<Driver>> {
+    /// The driver, and the release of a ticket, which may take its time.
+    fn end(&mut self) -> (Option<Box<Driver>>, Option<Release>) {
         let driver = self.home.take();
-        let claim = self.claim.take();
-        if let (Some(mut claim), Some(driver)) = (claim, &driver) {
-            if driver.exchange.has_succeeded() {
-                claim.succeeded();
+        let succeeded = driver.as_ref().is_some_and(|driver| driver.exchange.has_succeeded());
+        let release = match self.claim.take() {
+            Some(ActiveClaim::Ticket(ticket, handler)) => {
+                drop_application_value(handler);
+                let release = move || {
+                    if succeeded {
+                        ticket.succeeded();
+                    }
+                    drop(ticket);
+                };
+                Some(Release(Some(unblock(release))))
             }
-        }
-        driver
+            Some(mut entry) if succeeded => {
+                entry.succeeded();
+                None
+            }
+            _ => None,
+        };
+        (driver, release)
     }
 }
 
 impl<K: Kind> Drop for Lease<'_, K> {
     fn drop(&mut self) {
         drop(self.end());
+    }
+}
+
+/// The release of a ticket, on a thread for blocking calls. It goes on if nobody waits for it.
+struct Release(Option<Task<()>>);
+
+impl Future for Release {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().map_or(Poll::Ready(()), |task| task.poll(cx))
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.detach();
+        }
     }
 }
 

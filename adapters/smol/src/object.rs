@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::SocketAddr;
@@ -21,6 +22,27 @@ use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite};
 use crate::driver::Driver;
 use crate::session::{Retry, is_closing};
 use crate::transport::Transport;
+
+/// The object of a ticket, for the handler of [`Handlers::on_tickets`](crate::Handlers::on_tickets).
+///
+/// ```no_run
+/// use dataserver_smol::{Error, Receipt, TicketObject};
+///
+/// async fn handler(object: TicketObject, _data: Vec<u8>) -> Result<Receipt, Error> {
+///     match object {
+///         TicketObject::Put(object) => object.receive_to("report.csv").await,
+///         TicketObject::Get(object) => object.send_path("report.csv").await,
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it aborts the connection"]
+pub enum TicketObject {
+    /// The client puts it.
+    Put(ObjectReader),
+    /// The client gets it.
+    Get(ObjectWriter),
+}
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
 ///
@@ -156,12 +178,13 @@ impl ObjectReader {
         self.receive_file(file.file()).await?;
         let data = self.sink(file.file().try_clone()).await?;
         let synced = unblock(move || data.sync_all()).await;
+        self.sink(synced).await?;
+        self.renew_lease().await?;
         // Here, so that a future that is dropped renames nothing later.
-        let renamed = synced.and_then(|()| file.rename());
-        if let Some(directory) = self.sink(renamed).await? {
+        if let Some(directory) = self.sink(file.rename()).await? {
             _ = unblock(move || directory.sync_all()).await; // see `NewFile::commit`
         }
-        self.commit().await
+        self.driver.finish().await // whatever the lease is: the object is visible
     }
 
     /// Receives what is left of the object into an open file, at its cursor, and returns how many bytes
@@ -193,7 +216,7 @@ impl ObjectReader {
         }
         let mut buffer = self.sink(copy_buffer()).await?;
         loop {
-            match self.driver.run(Goal::Receive(&mut buffer)).await? {
+            match poll_fn(|cx| self.poll_receive(cx, &mut buffer)).await? {
                 0 => return Ok(self.driver.exchange.connection.moved() - before),
                 n => self.sink(file.write_all(&buffer[..n])).await?,
             }
@@ -214,13 +237,54 @@ impl ObjectReader {
         }
     }
 
+    /// Checks that no other server has claimed the ticket of this object, and keeps it for the time of a lease.
+    ///
+    /// That is done when the end of the object is read, in [`receive_to`](Self::receive_to) before the object
+    /// becomes visible, and in [`commit`](Self::commit). A handler that works for long between the end and a
+    /// commit of its own awaits it directly before the latter. It does nothing if the object has no ticket of a
+    /// store ([`Handlers::on_tickets`](crate::Handlers::on_tickets)).
+    ///
+    /// # Cancel safety
+    /// If this future is dropped, nothing is lost.
+    ///
+    /// # Errors
+    /// Returns an [`Error::Transfer`] if the lease was lost, or if the store cannot tell. The object must then not
+    /// be committed.
+    ///
+    /// ```no_run
+    /// # use dataserver_smol::{Error, ObjectReader, Receipt};
+    /// # fn commit_transaction() {}
+    /// # async fn handler(mut object: ObjectReader) -> Result<Receipt, Error> {
+    /// object.renew_lease().await?;
+    /// commit_transaction();
+    /// object.commit().await
+    /// # }
+    /// ```
+    pub async fn renew_lease(&mut self) -> Result<(), Error> {
+        self.driver.renew_lease().await
+    }
+
+    /// Some of the object; no bytes at its end, if the lease holds.
+    fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<usize, Error>> {
+        let received = ready!(self.driver.poll_run(cx, &mut Goal::Receive(buffer)))?;
+        if received == 0 {
+            ready!(self.driver.poll_renew_lease(cx))?;
+        }
+        Poll::Ready(Ok(received))
+    }
+
     /// Reports that the object is durable: gives the sender its receipt.
     ///
     /// # Cancel safety
     /// If this future is dropped, the connection is aborted, and the receipt may have left or not.
     ///
     /// # Errors
-    /// Returns an [`Error::Transfer`] if the connection fails, or if the object was not read to its end.
+    /// Returns an [`Error::Transfer`] if the connection fails, if the object was not read to its end, or if its
+    /// ticket was lost.
     /// If the connection fails here, the sender may not know that the object was stored.
     ///
     /// ```no_run
@@ -232,6 +296,7 @@ impl ObjectReader {
     /// # }
     /// ```
     pub async fn commit(mut self) -> Result<Receipt, Error> {
+        self.renew_lease().await?;
         self.driver.finish().await
     }
 
@@ -253,7 +318,7 @@ impl AsyncRead for ObjectReader {
         if buffer.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.driver.poll_run(cx, &mut Goal::Receive(buffer)).map_err(Into::into)
+        self.poll_receive(cx, buffer).map_err(Into::into)
     }
 }
 
@@ -290,6 +355,8 @@ pub struct ObjectWriter {
     pub(crate) driver: Lent<Box<Driver>>,
     /// What to do if the server ends the session at this moment.
     pub(crate) retry: Option<Box<Retry>>,
+    /// The lease of its ticket has been renewed for the end.
+    is_ending: bool,
 }
 
 impl ObjectWriter {
@@ -326,7 +393,7 @@ impl ObjectWriter {
     }
 
     pub(crate) fn of(driver: Lent<Box<Driver>>) -> Self {
-        Self { driver, retry: None }
+        Self { driver, retry: None, is_ending: false }
     }
 
     /// The size that is declared in the start packet, or will be.
@@ -381,7 +448,7 @@ impl ObjectWriter {
     async fn send_once(mut self, bytes: &[u8]) -> Result<Receipt, Error> {
         self.driver.exchange.declare_known_size(bytes.len() as u64);
         self.send_last(bytes).await?;
-        self.finish().await
+        self.driver.finish().await
     }
 
     /// Sends a regular file, and waits for the receipt. The file is opened on a thread for blocking calls.
@@ -444,7 +511,7 @@ impl ObjectWriter {
             (_, Some(_)) => return self.send(&first).await,
             (_, None) => {
                 self.send_last(&first).await?;
-                return self.finish().await;
+                return self.driver.finish().await;
             }
         }
         // Less than was read is wrong: the metadata of such a file says nothing.
@@ -524,11 +591,22 @@ impl ObjectWriter {
     /// # }
     /// ```
     pub async fn finish(mut self) -> Result<Receipt, Error> {
+        poll_fn(|cx| self.poll_renew_lease(cx)).await?;
         self.driver.finish().await
+    }
+
+    /// Renews the lease, if the end of the object has not begun to leave.
+    fn poll_renew_lease(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.is_ending {
+            ready!(self.driver.poll_renew_lease(cx))?;
+            self.is_ending = true;
+        }
+        Poll::Ready(Ok(()))
     }
 
     async fn send_last(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         let rest = AbortOnDrop(self);
+        rest.0.driver.renew_lease().await?;
         while !bytes.is_empty() {
             match rest.0.driver.run(Goal::SendLast(bytes)).await? {
                 0 => return Err(rest.0.driver.abort(ENDED_ALREADY, None).await),
@@ -600,6 +678,7 @@ impl AsyncWrite for ObjectWriter {
 
     /// Ends the object, and waits for the receipt, which [`finish`](ObjectWriter::finish) then returns.
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_renew_lease(cx))?;
         ready!(self.driver.poll_finish(cx))?;
         Poll::Ready(Ok(()))
     }

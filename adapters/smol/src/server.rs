@@ -16,7 +16,7 @@ use async_io::{Async, Timer};
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use dataserver_common::tcp::{self, AcceptError, Backlog, BlockingMode};
 use dataserver_common::{
-    Address, BoxError, Error, Goal, Receipt, Trace, catch_application_panic,
+    Address, BoxError, Error, Goal, Receipt, TicketStore, Trace, catch_application_panic,
     drop_application_value, drop_panic_payload, trace_server_error,
 };
 use dataserver_core::{Config, Entry, StartPacket};
@@ -24,7 +24,7 @@ use futures_lite::{FutureExt, future};
 
 use crate::driver::Driver;
 use crate::handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared};
-use crate::object::{ObjectReader, ObjectWriter};
+use crate::object::{ObjectReader, ObjectWriter, TicketObject};
 use crate::recall::Recall;
 use crate::socket::Socket;
 
@@ -184,6 +184,37 @@ impl Server {
         E: Into<BoxError>,
     {
         self.handlers.on_get(entry, handler)
+    }
+
+    /// [`Handlers::on_tickets`].
+    ///
+    /// ```
+    /// use dataserver_smol::{Error, Server, TicketObject, TicketStore};
+    ///
+    /// fn bind<S>(tickets: S) -> Result<Server, Error>
+    /// where
+    ///     S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+    /// {
+    ///     let server = Server::bind("127.0.0.1:0")?;
+    ///     server.on_tickets(tickets, |object, _data| async {
+    ///         match object {
+    ///             TicketObject::Put(object) => object.receive_to("report.csv").await,
+    ///             TicketObject::Get(object) => object.send_path("report.csv").await,
+    ///         }
+    ///     });
+    ///     Ok(server)
+    /// }
+    /// ```
+    pub fn on_tickets<S, F, E>(
+        &self,
+        store: S,
+        handler: impl Fn(TicketObject, Vec<u8>) -> F + Send + Sync + 'static,
+    ) where
+        S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+        F: Future<Output = Result<Receipt, E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        self.handlers.on_tickets(store, handler);
     }
 
     /// Serves until the server is shut down, and is ready when all its connections have ended. `spawn` runs

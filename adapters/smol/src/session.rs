@@ -110,7 +110,9 @@ impl Session {
         let request = request.into();
         let driver = self.begin(Direction::Put, request).await?;
         let retry = self.client.clone().map(|client| Box::new(Retry { client, request }));
-        Ok(ObjectWriter { driver, retry })
+        let mut writer = ObjectWriter::of(driver);
+        writer.retry = retry;
+        Ok(writer)
     }
 
     /// Begins to get an object, and waits for the first bytes of it.

@@ -6,13 +6,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use dataserver_common::{
-    BoxError, Error, Goal, Lent, ObjectTrace, Receipt, SharedRegistry, Trace,
-    catch_application_panic, drop_application_value,
+    ActiveClaim, BoxError, ClaimError, Error, Goal, Lent, ObjectTrace, Receipt, SharedRegistry,
+    SharedStore, TicketStore, Trace, catch_application_panic, drop_application_value,
 };
-use dataserver_core::{Config, Direction, Entry, Step};
+use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
 
 use crate::driver::Driver;
-use crate::object::{ObjectReader, ObjectWriter};
+use crate::object::{ObjectReader, ObjectWriter, TicketObject};
 use crate::transport::Transport;
 #[cfg(feature = "rustls")]
 use crate::{socket::Socket, tls::TlsStream};
@@ -42,11 +42,13 @@ pub struct Handlers {
 
 type PutHandler = dyn Fn(ObjectReader) -> Result<Receipt, BoxError> + Send + Sync;
 type GetHandler = dyn Fn(ObjectWriter) -> Result<Receipt, BoxError> + Send + Sync;
+type TicketHandler = dyn Fn(TicketObject, Vec<u8>) -> Result<Receipt, BoxError> + Send + Sync;
 
 #[derive(Clone)]
 enum Handler {
     Put(Arc<PutHandler>),
     Get(Arc<GetHandler>),
+    Ticket(Arc<TicketHandler>),
 }
 
 impl Handlers {
@@ -116,6 +118,50 @@ impl Handlers {
     ) -> Result<(), Error> {
         let handler = Handler::Get(Arc::new(move |object| handler(object).map_err(Into::into)));
         self.registry.insert(Direction::Get, entry, handler)
+    }
+
+    /// Serves the tickets of a store that several servers share. The handler gets the object, and the bytes
+    /// that were issued with the ticket.
+    ///
+    /// The handlers that are registered here come first: the store is asked for what has none. While it cannot
+    /// answer, nothing that it would have to allow is accepted: the client is told
+    /// [`AbortReason::Busy`](crate::AbortReason::Busy) in the framed format, and sees a reset in the bare one.
+    ///
+    /// A ticket may be lost while its object is transferred, if this server or the store stood still for longer
+    /// than the lease. So the lease is renewed before the handler reads the end of an object, and before a
+    /// commit, and the handler gets an error if that fails. See
+    /// [`renew_lease`](ObjectReader::renew_lease).
+    ///
+    /// There is one store. Another one takes its place, for connections that have not begun.
+    ///
+    /// ```
+    /// use dataserver_std::{Error, Handlers, TicketObject, TicketStore};
+    ///
+    /// fn serve<S>(handlers: &Handlers, tickets: S)
+    /// where
+    ///     S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+    /// {
+    ///     handlers.on_tickets(tickets, |object, data| {
+    ///         let name = String::from_utf8(data)?;
+    ///         let name = name.strip_prefix("report-").ok_or("expected the name of a report")?;
+    ///         let name = name.replace('/', "-"); // it cannot leave the directory
+    ///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(match object {
+    ///             TicketObject::Put(object) => object.receive_to(name)?,
+    ///             TicketObject::Get(object) => object.send_path(name)?,
+    ///         })
+    ///     });
+    /// }
+    /// ```
+    pub fn on_tickets<S, E: Into<BoxError>>(
+        &self,
+        store: S,
+        handler: impl Fn(TicketObject, Vec<u8>) -> Result<Receipt, E> + Send + Sync + 'static,
+    ) where
+        S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+    {
+        let handler = move |object, data| handler(object, data).map_err(Into::into);
+        let shared = (SharedStore::new(store), Handler::Ticket(Arc::new(handler)));
+        self.registry.set_shared(Some(shared));
     }
 
     /// Removes the handler of a put, and returns whether there was one. Transfers that it has begun go
@@ -297,6 +343,20 @@ impl Handlers {
         (driver, outcome)
     }
 
+    /// Claims an entry of this program, or else a ticket of the store.
+    fn claim(
+        &self,
+        packet: &StartPacket,
+        limit: Option<u64>,
+    ) -> Result<ActiveClaim<'_, Handler>, ClaimError> {
+        let refusal = match self.registry.hold(packet, limit) {
+            Ok(entry) => return Ok(ActiveClaim::Entry(entry)),
+            Err(refusal) => refusal,
+        };
+        let (store, handler) = self.registry.shared(refusal).ok_or(refusal)?;
+        store.claim(packet, limit).map(|ticket| ActiveClaim::Ticket(ticket, handler))
+    }
+
     /// Serves an object whose start packet has been read.
     fn handle(
         &self,
@@ -304,23 +364,26 @@ impl Handlers {
         config: &Config,
         object: &mut ObjectTrace<'_>,
     ) -> (Option<Box<Driver>>, Result<Receipt, Error>) {
-        let connection = &mut driver.exchange.connection;
-        let Step::Decide(packet) = connection.step() else {
+        let Step::Decide(packet) = driver.exchange.connection.step() else {
             let error = driver.abort("there was no start packet", None);
             return (Some(driver), Err(error));
         };
-        let mut claim = match self.registry.claim(&packet, config.max_object_size) {
+        let mut claim = match self.claim(&packet, config.max_object_size) {
             Ok(claim) => claim,
-            Err(refusal) => {
-                object.refused(packet, refusal);
-                connection.refuse(refusal);
+            Err(error) => {
+                object.refused(packet, &error);
+                driver.exchange.refuse(error);
                 let error = driver.conclude();
                 return (Some(driver), Err(error));
             }
         };
         object.claimed(packet);
-        connection.accept(claim.limit());
+        driver.exchange.connection.accept(claim.limit());
         driver.exchange.set_holds_claim(true);
+        let data = claim.ticket().map(|ticket| {
+            driver.exchange.set_lease(ticket.lease());
+            ticket.take_data()
+        });
 
         // An object that the handler has moved elsewhere is of no use when it has ended.
         let _revoker = driver.exchange.revoker();
@@ -329,6 +392,13 @@ impl Handlers {
         let handled = catch_application_panic(|| match claim.handler() {
             Handler::Put(handler) => handler(ObjectReader { driver }),
             Handler::Get(handler) => handler(ObjectWriter::of(driver)),
+            Handler::Ticket(handler) => {
+                let object = match packet.direction() {
+                    Direction::Put => TicketObject::Put(ObjectReader { driver }),
+                    Direction::Get => TicketObject::Get(ObjectWriter::of(driver)),
+                };
+                handler(object, data.unwrap_or_default())
+            }
         });
         let driver = home.take();
         let succeeded = driver.as_ref().is_some_and(|driver| driver.exchange.has_succeeded());

@@ -133,15 +133,16 @@ mod transport;
 
 pub use client::Client;
 pub use dataserver_common::{
-    Abort, Address, BoxError, Error, Failure, InvalidAddress, Receipt, Request, now,
+    Abort, Address, BoxError, ClaimError, Claimed, Error, Failure, InvalidAddress, LeaseError,
+    Receipt, Request, TicketStore, now,
 };
 pub use dataserver_core::{
-    self as protocol, AbortReason, AlreadyRegistered, Cause, Config, Direction, Entry, Instant,
-    InvalidKey, Key, LocalError, ObjectSize, PeerError, Refusal, SizeOutOfRange, StartPacket,
-    Timeouts, Timer,
+    self as protocol, AbortReason, AlreadyRegistered, Cause, Config, Delivery, Direction, Entry,
+    Instant, InvalidKey, Key, LocalError, ObjectSize, PeerError, Refusal, SizeOutOfRange,
+    StartPacket, Timeouts, Timer,
 };
 pub use handlers::{Handlers, WeakHandlers};
-pub use object::{ObjectReader, ObjectWriter};
+pub use object::{ObjectReader, ObjectWriter, TicketObject};
 pub use server::{Server, ShutdownHandle};
 pub use session::Session;
 pub use socket::Socket;

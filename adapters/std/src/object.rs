@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use dataserver_common::object::{
-    ENDED_ALREADY, FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE,
-    copy_buffer, open_regular, regular_len,
+    ENDED_ALREADY, FIRST_BYTES, LEASE_LOST, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED,
+    WORTH_A_PIPE, copy_buffer, open_regular, regular_len,
 };
 use dataserver_common::{Error, Goal, Lent, NewFile, READ_AHEAD, Receipt, Request};
 use dataserver_core::{Config, Direction, ObjectSize};
@@ -17,6 +17,27 @@ use dataserver_core::{Config, Direction, ObjectSize};
 use crate::driver::Driver;
 use crate::session::{Retry, is_closing};
 use crate::transport::Transport;
+
+/// The object of a ticket, for the handler of [`Handlers::on_tickets`](crate::Handlers::on_tickets).
+///
+/// ```no_run
+/// use dataserver_std::{Error, Receipt, TicketObject};
+///
+/// fn handler(object: TicketObject, _data: Vec<u8>) -> Result<Receipt, Error> {
+///     match object {
+///         TicketObject::Put(object) => object.receive_to("report.csv"),
+///         TicketObject::Get(object) => object.send_path("report.csv"),
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it aborts the connection"]
+pub enum TicketObject {
+    /// The client puts it.
+    Put(ObjectReader),
+    /// The client gets it.
+    Get(ObjectWriter),
+}
 
 /// An object that arrives: in the handler of a put, and from [`Client::get`](crate::Client::get).
 ///
@@ -133,8 +154,10 @@ impl ObjectReader {
     pub fn receive_to(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
         let stored = NewFile::create(path).map_err(|error| self.sink_failed(error))?;
         self.receive_file(stored.file())?;
+        stored.file().sync_all().map_err(|error| self.sink_failed(error))?;
+        self.renew_lease()?;
         stored.commit().map_err(|error| self.sink_failed(error))?;
-        self.commit()
+        self.driver.finish() // whatever the lease is: the object is visible
     }
 
     /// Receives what is left of the object into an open file, at its cursor, and returns how many bytes
@@ -159,7 +182,7 @@ impl ObjectReader {
         }
         let mut buffer = copy_buffer().map_err(|error| self.sink_failed(error))?;
         loop {
-            match self.driver.run(Goal::Receive(&mut buffer))? {
+            match self.receive(&mut buffer)? {
                 0 => return Ok(self.driver.exchange.connection.moved() - before),
                 n => file.write_all(&buffer[..n]).map_err(|error| self.sink_failed(error))?,
             }
@@ -180,10 +203,44 @@ impl ObjectReader {
         }
     }
 
+    /// Checks that no other server has claimed the ticket of this object, and keeps it for the time of a lease.
+    ///
+    /// That is done when the end of the object is read, in [`receive_to`](Self::receive_to) before the object
+    /// becomes visible, and in [`commit`](Self::commit). A handler that works for long between the end and a
+    /// commit of its own calls it directly before the latter. It does nothing if the object has no ticket of a
+    /// store ([`Handlers::on_tickets`](crate::Handlers::on_tickets)).
+    ///
+    /// # Errors
+    /// Returns an [`Error::Transfer`] if the lease was lost, or if the store cannot tell. The object must then not
+    /// be committed.
+    ///
+    /// ```no_run
+    /// # use dataserver_std::{Error, ObjectReader, Receipt};
+    /// # fn commit_transaction() {}
+    /// # fn handler(mut object: ObjectReader) -> Result<Receipt, Error> {
+    /// object.renew_lease()?;
+    /// commit_transaction();
+    /// object.commit()
+    /// # }
+    /// ```
+    pub fn renew_lease(&mut self) -> Result<(), Error> {
+        renew_lease(&mut self.driver)
+    }
+
+    /// Some of the object; no bytes at its end, if the lease holds.
+    fn receive(&mut self, buffer: &mut [u8]) -> Result<usize, Error> {
+        let received = self.driver.run(Goal::Receive(buffer))?;
+        if received == 0 {
+            self.renew_lease()?;
+        }
+        Ok(received)
+    }
+
     /// Reports that the object is durable: gives the sender its receipt.
     ///
     /// # Errors
-    /// Returns an [`Error::Transfer`] if the connection fails, or if the object was not read to its end.
+    /// Returns an [`Error::Transfer`] if the connection fails, if the object was not read to its end, or if its
+    /// ticket was lost.
     /// If the connection fails here, the sender may not know that the object was stored.
     ///
     /// ```no_run
@@ -195,6 +252,7 @@ impl ObjectReader {
     /// # }
     /// ```
     pub fn commit(mut self) -> Result<Receipt, Error> {
+        self.renew_lease()?;
         self.driver.finish()
     }
 
@@ -208,7 +266,7 @@ impl Read for ObjectReader {
         if buffer.is_empty() {
             return Ok(0);
         }
-        Ok(self.driver.run(Goal::Receive(buffer))?)
+        Ok(self.receive(buffer)?)
     }
 }
 
@@ -328,7 +386,7 @@ impl ObjectWriter {
     fn send_once(mut self, bytes: &[u8]) -> Result<Receipt, Error> {
         self.driver.exchange.declare_known_size(bytes.len() as u64);
         self.send_last(bytes)?;
-        self.finish()
+        self.driver.finish()
     }
 
     /// Sends a regular file, and waits for the receipt.
@@ -379,7 +437,7 @@ impl ObjectWriter {
             Ok(_) if len.is_some() => return self.send(&first),
             Ok(_) => {
                 self.send_last(&first)?;
-                return self.finish();
+                return self.driver.finish();
             }
             Err(error) => return Err(self.source_failed(error)),
         }
@@ -435,10 +493,12 @@ impl ObjectWriter {
     /// # }
     /// ```
     pub fn finish(mut self) -> Result<Receipt, Error> {
+        renew_lease(&mut self.driver)?;
         self.driver.finish()
     }
 
     fn send_last(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        renew_lease(&mut self.driver)?;
         self.send_rest(|object| {
             let mut left = bytes;
             while !left.is_empty() {
@@ -524,6 +584,14 @@ impl Write for ObjectWriter {
 impl fmt::Debug for ObjectWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         debug(&self.driver, "ObjectWriter", f)
+    }
+}
+
+/// The receiver of an object commits it when it has read its end, so a lease is renewed before that.
+fn renew_lease(driver: &mut Driver) -> Result<(), Error> {
+    match driver.exchange.lease().map_or(Ok(()), |lease| lease.renew()) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(driver.abort(LEASE_LOST, Some(error.into()))),
     }
 }
 

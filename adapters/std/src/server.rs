@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use dataserver_common::tcp::{self, AcceptError};
 use dataserver_common::{
-    Address, BoxError, Error, Receipt, drop_application_value, trace_server_error,
+    Address, BoxError, Error, Receipt, TicketStore, drop_application_value, trace_server_error,
 };
 use dataserver_core::{Config, Entry};
 
 use crate::handlers::Handlers;
 use crate::listener::Listener;
-use crate::object::{ObjectReader, ObjectWriter};
+use crate::object::{ObjectReader, ObjectWriter, TicketObject};
 use crate::recall::Recall;
 use crate::report::{Report, Reporter};
 use crate::socket::{Signal, Socket};
@@ -298,6 +298,33 @@ impl Server {
         handler: impl Fn(ObjectWriter) -> Result<Receipt, E> + Send + Sync + 'static,
     ) -> Result<(), Error> {
         self.handlers.on_get(entry, handler)
+    }
+
+    /// [`Handlers::on_tickets`].
+    ///
+    /// ```
+    /// use dataserver_std::{Error, Server, TicketObject, TicketStore};
+    ///
+    /// fn serve<S>(tickets: S) -> Result<(), Error>
+    /// where
+    ///     S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+    /// {
+    ///     let server = Server::bind("127.0.0.1:0")?;
+    ///     server.on_tickets(tickets, |object, _data| match object {
+    ///         TicketObject::Put(object) => object.receive_to("report.csv"),
+    ///         TicketObject::Get(object) => object.send_path("report.csv"),
+    ///     });
+    ///     server.run()
+    /// }
+    /// ```
+    pub fn on_tickets<S, E: Into<BoxError>>(
+        &self,
+        store: S,
+        handler: impl Fn(TicketObject, Vec<u8>) -> Result<Receipt, E> + Send + Sync + 'static,
+    ) where
+        S: TicketStore<Ticket = Vec<u8>, Lease: Send> + Send + Sync + 'static,
+    {
+        self.handlers.on_tickets(store, handler);
     }
 
     /// The address at which this server listens.

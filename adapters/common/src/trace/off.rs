@@ -4,10 +4,11 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 
-use dataserver_core::{Refusal, StartPacket};
+use dataserver_core::StartPacket;
 
 use crate::error::Error;
 use crate::receipt::Receipt;
+use crate::ticket_store::ClaimError;
 
 /// The span of a connection of a server.
 ///
@@ -91,10 +92,10 @@ impl ObjectTrace<'_> {
     /// # use dataserver_core::{Key, Refusal, StartPacket};
     /// # let trace = Trace::accepted(None);
     /// let packet = StartPacket::put(Key::from_name("report"));
-    /// trace.object().refused(packet, Refusal::NotRegistered);
+    /// trace.object().refused(packet, &Refusal::NotRegistered.into());
     /// ```
     #[inline]
-    pub fn refused(&mut self, _packet: StartPacket, _refusal: Refusal) {}
+    pub fn refused(&mut self, _packet: StartPacket, _error: &ClaimError) {}
 
     /// The object is done, with this outcome. `moved` is how many bytes of it have moved, if that is known.
     ///

@@ -5,12 +5,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use dataserver_core::{Direction, Key, Refusal, StartPacket};
+use dataserver_core::{Direction, Key, StartPacket};
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span, debug, info, info_span, warn};
 
-use crate::error::Error;
+use crate::error::{Error, write_cause};
 use crate::receipt::Receipt;
+use crate::ticket_store::ClaimError;
 
 /// The span of a connection of a server.
 ///
@@ -116,9 +117,9 @@ impl ObjectTrace<'_> {
     /// # use dataserver_core::{Key, Refusal, StartPacket};
     /// # let trace = Trace::accepted(None);
     /// let packet = StartPacket::put(Key::from_name("report"));
-    /// trace.object().refused(packet, Refusal::NotRegistered);
+    /// trace.object().refused(packet, &Refusal::NotRegistered.into());
     /// ```
-    pub fn refused(&mut self, packet: StartPacket, refusal: Refusal) {
+    pub fn refused(&mut self, packet: StartPacket, error: &ClaimError) {
         self.begins(packet);
         debug!(
             target: "dataserver", parent: &self.connection.span,
@@ -127,7 +128,7 @@ impl ObjectTrace<'_> {
             key = %Prefix(packet.key()),
             size = packet.size().bytes(),
             framed = packet.is_framed(),
-            cause = %refusal,
+            cause = %error,
             "refused"
         );
     }
@@ -211,10 +212,7 @@ struct WithoutPacket<'a>(&'a Error);
 impl fmt::Display for WithoutPacket<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Error::Transfer { cause, source, .. } => {
-                write!(f, "{cause}")?;
-                source.iter().try_for_each(|source| write!(f, ": {source}"))
-            }
+            Error::Transfer { cause, source, .. } => write_cause(f, cause, source.as_deref()),
             error => error.fmt(f),
         }
     }
