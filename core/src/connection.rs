@@ -88,18 +88,20 @@ pub struct Connection {
     /// What a step writes, or wrote last.
     output: Output,
     transfer: Transfer,
-    /// How many bytes of the body of the current frame are left, and whether the object ends with it.
+    /// How many bytes of the body of the current frame are left. After a failure: how many more are dropped.
     body_left: u64,
+    /// Whether the object ends with the body of the current frame.
     body_is_last: bool,
     /// A server's side of an object that is not the first on its stream.
     is_later: bool,
-    /// How many bytes were dropped after a failure.
-    dropped: u32,
     /// How many tries are left at `retry`. The wait ends with the last one.
     tries: u8,
     /// When to try the transport again, while the driver waits for the peer.
     retry: Option<Instant>,
-    total: Total,
+    /// When the total timer ends. Before it has begun: when it would end if it had begun at the epoch.
+    total: Instant,
+    /// For a later object it begins when the first byte of the start packet has been read.
+    total_has_begun: bool,
     idle: Duration,
     receipt: Duration,
 }
@@ -142,12 +144,4 @@ enum Next {
     ReadFrame,
     AwaitEnd,
     Done,
-}
-
-/// The total timer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Total {
-    /// It begins when the first byte of the start packet has been read.
-    NotBegun(Duration),
-    Ends(Instant),
 }

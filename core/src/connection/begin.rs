@@ -1,7 +1,7 @@
 //! How a connection begins: as server or client, on a new stream or behind an object.
 
 use super::timers::or_forever;
-use super::{Connection, Next, State, Total};
+use super::{Connection, Next, State};
 use crate::config::Config;
 use crate::error::LocalError;
 use crate::output::Output;
@@ -89,7 +89,8 @@ impl Connection {
         let start = or_forever(config.timeouts.start);
         let mut server = Self::new(State::ReadPacket { start }, config, now);
         server.is_later = true;
-        server.total = Total::NotBegun(or_forever(config.timeouts.total));
+        server.total = Instant::new(or_forever(config.timeouts.total));
+        server.total_has_begun = false;
         server.retry = Some(now.saturating_add(or_forever(config.timeouts.keep_alive)));
         server.tries = 1;
         server
@@ -151,10 +152,10 @@ impl Connection {
             body_left: 0,
             body_is_last: false,
             is_later: false,
-            dropped: 0,
             tries: 0,
             retry: None,
-            total: Total::Ends(now.saturating_add(or_forever(timeouts.total))),
+            total: now.saturating_add(or_forever(timeouts.total)),
+            total_has_begun: true,
             idle: or_forever(timeouts.idle),
             receipt: or_forever(timeouts.receipt),
         }

@@ -4,6 +4,9 @@ use super::{Connection, Next, State};
 use crate::error::{Cause, LocalError, PeerError};
 use crate::frame::{AbortReason, Frame, FrameParser};
 
+/// How many bytes are dropped after a failure at most: 16 MiB.
+const MAX_DROPPED: u64 = 16 << 20;
+
 impl Connection {
     /// Fails the connection at once, unless it has ended. The first error stays.
     pub(super) fn fail(&mut self, cause: impl Into<Cause>) {
@@ -39,6 +42,7 @@ impl Connection {
         self.output.add_frame(&Frame::Abort(cause.abort_reason()));
         self.enter(State::Write(next));
         self.failure = Some(cause);
+        self.body_left = MAX_DROPPED;
     }
 
     /// Ends a session between two objects.

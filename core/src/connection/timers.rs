@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Connection, State, Total};
+use super::{Connection, State};
 use crate::start_packet::Direction;
 use crate::time::{Instant, Timer};
 
@@ -48,10 +48,10 @@ impl Connection {
             (None, Some((_, timeout))) => self.first_retry(now, timeout),
             (None, None) => FOREVER,
         };
-        let total = match self.total {
-            Total::NotBegun(_) if self.is_between_objects() => FOREVER,
-            Total::NotBegun(timeout) => now.saturating_add(timeout),
-            Total::Ends(deadline) => deadline,
+        let total = match self.total_has_begun {
+            true => self.total,
+            false if self.is_between_objects() => FOREVER,
+            false => now.saturating_add(self.total.since_epoch()),
         };
         match self.state {
             State::Done => None,
@@ -125,14 +125,15 @@ impl Connection {
     /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
         self.begin_absolute_timer(now);
-        match self.total {
-            _ if self.state == State::Done || self.is_between_objects() => {}
-            Total::NotBegun(timeout) => self.total = Total::Ends(now.saturating_add(timeout)),
-            Total::Ends(deadline) if now >= deadline && deadline < FOREVER => {
-                self.total = Total::Ends(FOREVER); // an ABORT may follow, within an idle timeout
-                self.time_out(Timer::Total);
-            }
-            Total::Ends(_) => {}
+        if self.state == State::Done || self.is_between_objects() {
+            return;
+        }
+        if !self.total_has_begun {
+            self.total = now.saturating_add(self.total.since_epoch());
+            self.total_has_begun = true;
+        } else if now >= self.total && self.total < FOREVER {
+            self.total = FOREVER; // an ABORT may follow, within an idle timeout
+            self.time_out(Timer::Total);
         }
     }
 

@@ -6,9 +6,6 @@ use crate::frame::{Frame, FrameParser, MalformedFrame};
 use crate::start_packet::{Direction, Malformed, ObjectSize, StartPacket};
 use crate::transfer::{Side, Transfer};
 
-/// How many bytes are dropped after a failure at most: 16 MiB.
-const MAX_DROPPED: u32 = 16 << 20;
-
 /// To report on the transport.
 impl Connection {
     /// Takes bytes of the start packet that were read from the transport, and returns how many it took.
@@ -309,8 +306,8 @@ impl Connection {
 
     /// After a failure: these bytes of the peer are of no use.
     fn drop_bytes(&mut self, n: usize) {
-        self.dropped = self.dropped.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
-        if self.dropped >= MAX_DROPPED {
+        self.body_left = self.body_left.saturating_sub(n as u64);
+        if self.body_left == 0 {
             self.enter(State::Done);
         }
     }
