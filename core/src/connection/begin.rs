@@ -43,7 +43,9 @@ impl Connection {
     pub fn client(config: Config, packet: StartPacket, now: Instant) -> Self {
         let state = match (packet.is_framed(), packet.direction()) {
             (false, _) => State::Write(Next::Object),
+            (true, Direction::Put) if packet.is_resumable() => State::Write(Next::ReadOpen),
             (true, Direction::Put) => State::Offer,
+            (true, Direction::Get) if packet.is_resumable() => State::Resume,
             (true, Direction::Get) => State::Write(Next::ReadFrame),
         };
         let mut client = Self::new(state, config, now);
@@ -149,6 +151,7 @@ impl Connection {
             output: Output::NONE,
             // Until the start packet is known.
             transfer: Transfer::new(Side::Receiver, ObjectSize::UNKNOWN, limit, chunk),
+            resumed: 0,
             body_left: 0,
             body_is_last: false,
             is_later: false,

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{Connection, State};
-use crate::start_packet::Direction;
+use crate::start_packet::{Direction, StartPacket};
 use crate::time::{Instant, Timer};
 
 pub(super) const FOREVER: Instant = Instant::new(Duration::MAX);
@@ -162,6 +162,8 @@ impl Connection {
     fn wait_for_peer(&self) -> Option<(Timer, Duration)> {
         match self.state {
             State::Decide
+            | State::Resume
+            | State::Digest
             | State::OfferEnd
             | State::Offer
             | State::Peek
@@ -169,7 +171,9 @@ impl Connection {
             | State::Done => None,
             _ if self.failure.is_some() => Some((Timer::Idle, self.idle)),
             State::ReadPacket { start } => Some((Timer::Start, start)),
-            State::AwaitEnd => Some((Timer::Receipt, self.receipt)),
+            State::AwaitEnd | State::ReadOpen(_) | State::ReadDigest => {
+                Some((Timer::Receipt, self.receipt))
+            }
             State::ReadFrame(_) if self.awaits_application() => {
                 Some((Timer::Receipt, self.receipt))
             }
@@ -182,10 +186,11 @@ impl Connection {
     }
 
     /// Whether the frame that is due is one that the peer's application must do something for: the
-    /// receipt, or the first of a get.
+    /// receipt, or the first of a get or behind OPEN.
     pub(super) fn awaits_application(&self) -> bool {
-        let is_get = self.packet().is_some_and(|packet| packet.direction() == Direction::Get);
-        self.sends() || (is_get && self.moved() == 0)
+        let prepares =
+            |packet: StartPacket| packet.direction() == Direction::Get || packet.is_resumable();
+        self.sends() || (self.moved() == 0 && self.packet().is_some_and(prepares))
     }
 
     /// When a wait that begins `now` has its first retry: see [`WRITER_TRIES`].

@@ -49,6 +49,14 @@ impl Connection {
                 }
                 taken
             }
+            State::ReadOpen(parser) => {
+                let taken = parser.feed(bytes);
+                if let Some(frame) = parser.frame() {
+                    self.frame_has_come(frame);
+                }
+                taken
+            }
+            State::ReadDigest => self.compare_digest(bytes),
             _ => {
                 self.misuse("handle_read");
                 0
@@ -120,13 +128,16 @@ impl Connection {
                 Err(error) => self.fail(error),
             },
             State::AwaitEnd => self.enter(State::Done),
-            State::ReadFrame(_) if self.sends() => self.fail(PeerError::NoReceipt { sent: moved }),
-            State::ReadFrame(_) | State::Body if !self.sends() => {
+            State::ReadFrame(_) if self.sends() => {
+                self.fail(PeerError::NoReceipt { sent: self.position() });
+            }
+            State::ReadFrame(_) | State::Body | State::ReadDigest if !self.sends() => {
+                let received = self.position();
                 self.fail(
                     self.transfer
                         .finish()
                         .err()
-                        .unwrap_or_else(|| PeerError::Unfinished { received: moved }.into()),
+                        .unwrap_or_else(|| PeerError::Unfinished { received }.into()),
                 );
             }
             State::Write(Next::Done) => self.misuse("handle_end_of_stream"),
@@ -135,8 +146,11 @@ impl Connection {
             | State::Body
             | State::OfferEnd
             | State::Offer
+            | State::ReadOpen(_)
             | State::Peek => self.lose(PeerError::ClosedEarly { moved }),
-            State::Shutdown if self.sends() => self.lose(PeerError::ClosedEarly { moved }),
+            State::Shutdown | State::Digest if self.sends() => {
+                self.lose(PeerError::ClosedEarly { moved });
+            }
             _ => self.misuse("handle_end_of_stream"),
         }
     }
@@ -236,16 +250,47 @@ impl Connection {
                 self.enter(State::ReadFrame(FrameParser::new()));
                 self.drop_bytes(Frame::LEN);
             }
+            (Frame::Open { offset }, None) if matches!(self.state, State::ReadOpen(_)) => {
+                self.open_has_come(offset);
+            }
+            (frame, None) if matches!(self.state, State::ReadOpen(_)) => {
+                self.give_up(PeerError::UnexpectedFrame(frame));
+            }
             (Frame::Data { len }, None) if !self.sends() => self.begin_body(len, false),
             (Frame::Last { len }, None) if !self.sends() => self.begin_body(len, true),
-            (Frame::Receipt { size }, None) if self.sends() && size == self.moved() => {
+            (Frame::Receipt { size }, None) if self.sends() && size == self.position() => {
                 self.enter(State::Done);
             }
             (Frame::Receipt { size }, None) if self.sends() => {
-                self.fail(PeerError::WrongReceipt { size, sent: self.moved() });
+                self.fail(PeerError::WrongReceipt { size, sent: self.position() });
             }
             (frame, None) => self.give_up(PeerError::UnexpectedFrame(frame)),
         }
+    }
+
+    /// A sender goes on where the receiver says.
+    fn open_has_come(&mut self, offset: u64) {
+        let size = self.transfer.bound();
+        if offset > size {
+            return self.give_up(PeerError::OffsetBeyondSize { offset, size });
+        }
+        self.resume_at(offset);
+        self.enter(State::Offer);
+    }
+
+    /// Compares bytes of the digest of the sender with that of this side. The first that differs is enough.
+    fn compare_digest(&mut self, bytes: &[u8]) -> usize {
+        let own = self.output.unwritten();
+        let taken = own.len().min(bytes.len());
+        if own.iter().zip(bytes).any(|(own, peers)| own != peers) {
+            self.give_up(PeerError::DigestMismatch);
+            return taken;
+        }
+        self.output.advance(taken);
+        if self.output.left() == 0 {
+            self.enter(State::Commit);
+        }
+        taken
     }
 
     /// What was left of the output is written, and `n` bytes of the object behind it.
@@ -264,6 +309,7 @@ impl Connection {
             Next::Body => self.count_body(n),
             Next::Offer => self.enter(State::Offer),
             Next::ReadFrame => self.enter(State::ReadFrame(FrameParser::new())),
+            Next::ReadOpen => self.enter(State::ReadOpen(FrameParser::new())),
             Next::AwaitEnd => self.enter(State::AwaitEnd),
             Next::Done => self.enter(State::Done),
         }
@@ -299,8 +345,18 @@ impl Connection {
         self.enter(match (self.body_left, self.transfer.side(), self.body_is_last) {
             (1.., ..) => State::Body,
             (0, Side::Sender, false) => State::Offer,
-            (0, Side::Receiver, true) => State::Commit,
-            (0, ..) => State::ReadFrame(FrameParser::new()),
+            (0, Side::Receiver, false) => State::ReadFrame(FrameParser::new()),
+            (0, _, true) => return self.end_last_body(),
+        });
+    }
+
+    /// It is apart, because it is not for each chunk.
+    #[cold]
+    fn end_last_body(&mut self) {
+        self.enter(match self.transfer.side() {
+            _ if self.has_digest() => State::Digest,
+            Side::Sender => State::ReadFrame(FrameParser::new()),
+            Side::Receiver => State::Commit,
         });
     }
 
