@@ -28,7 +28,9 @@ impl Connection {
     /// Whether this side may write an ABORT (rule 12 of the framed format).
     fn may_abort(&self) -> bool {
         let is_due = match &self.state {
-            State::Decide | State::Commit | State::ReadOpen(_) | State::ReadDigest => true,
+            State::Decide | State::Commit | State::ReadDigest => true,
+            // Behind an ABORT this side reads frames, and the rest of this one would not be a frame.
+            State::ReadOpen(parser) => matches!(parser.missing(), 0 | Frame::LEN),
             State::Offer | State::Resume => self.output.left() == 0,
             State::Write(Next::Body) => self.output.is_unwritten_frame(),
             State::Write(Next::ReadFrame) => !self.sends() && self.output.is_unwritten_frame(),

@@ -481,7 +481,8 @@ impl Reference {
     /// ABORT where it may be written, for this reason.
     fn give_up(&mut self, cause: Cause, reason: AbortReason) {
         let is_due = match &self.state {
-            State::Decide | State::Commit | State::ReadOpen(_) | State::ReadDigest(_) => true,
+            State::Decide | State::Commit | State::ReadDigest(_) => true,
+            State::ReadOpen(read) => read.is_empty() || read.len() == 12,
             State::Offer { start } | State::Resume { start } => start.is_empty(),
             State::Write { bytes, then: Then::Body { .. } } => bytes.len() == 12,
             // OPEN, and not a part of a start packet or of a digest.
