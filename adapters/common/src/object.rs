@@ -32,6 +32,9 @@ pub const ENDED_WITHIN_WRITE: &str = "the object ended before all bytes of a wri
 /// The reason of an [`Abort`](crate::Abort): more was sent after the end of the object.
 pub const ENDED_ALREADY: &str = "the object has ended already";
 
+/// The reason of an [`Abort`](crate::Abort): the file that was moved could not be read again.
+pub const NOT_HASHED: &str = "the digest of the object cannot be computed";
+
 /// What files and readers are copied through where the system cannot move the bytes: 256 KiB.
 ///
 /// # Errors
@@ -85,4 +88,16 @@ pub fn regular_len(mut file: &File) -> Option<u64> {
     let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let cursor = file.stream_position().ok()?;
     Some(metadata.len().saturating_sub(cursor))
+}
+
+/// Whether this file was opened to be read, too.
+///
+/// ```
+/// use std::fs::File;
+///
+/// assert!(dataserver_common::object::is_readable(&File::open("Cargo.toml")?));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn is_readable(file: &File) -> bool {
+    rustix::fs::fcntl_getfl(file).is_ok_and(|flags| !flags.contains(OFlags::WRONLY))
 }

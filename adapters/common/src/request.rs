@@ -23,7 +23,18 @@ pub struct Request {
     key: Key,
     /// `None`: what the sender knows.
     size: Option<ObjectSize>,
-    framed: bool,
+    format: Format,
+}
+
+/// Each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Format {
+    Bare,
+    Framed,
+    #[cfg(feature = "digest")]
+    Digest,
+    #[cfg(feature = "digest")]
+    Resumable,
 }
 
 impl Request {
@@ -37,7 +48,7 @@ impl Request {
     /// assert_eq!(Request::new(key), Request::from(key));
     /// ```
     pub const fn new(key: Key) -> Self {
-        Self { key, size: None, framed: false }
+        Self { key, size: None, format: Format::Bare }
     }
 
     /// Asks for the framed format: the end of the object, the receipt and the reason for a failure are on
@@ -53,7 +64,51 @@ impl Request {
     /// ```
     #[must_use]
     pub const fn framed(self) -> Self {
-        Self { framed: true, ..self }
+        self.at_least(Format::Framed)
+    }
+
+    /// Asks for the framed format, with a digest: the receiver commits only the object that the sender has, byte
+    /// for byte. A server without the feature `digest` refuses it.
+    ///
+    /// ```
+    /// use dataserver_common::Request;
+    /// use dataserver_core::{Direction, Key};
+    ///
+    /// let request = Request::new(Key::from_name("report")).with_digest();
+    /// assert!(request.packet(Direction::Put).has_digest());
+    /// ```
+    #[cfg(feature = "digest")]
+    #[must_use]
+    pub const fn with_digest(self) -> Self {
+        self.at_least(Format::Digest)
+    }
+
+    /// Asks for the framed format, with a digest, and for a transfer that goes on where an earlier one broke. A
+    /// receiver that stores to a file keeps what it has if the connection fails. The next transfer with the same
+    /// key and declared size to the same file goes on behind it, and the digest shows at the end whether it is
+    /// still the same object. If it is not, the transfer fails, and the next one begins at 0.
+    ///
+    /// The application of the sender gives the whole object in any case. What the receiver has is hashed, and
+    /// not sent.
+    ///
+    /// ```
+    /// use dataserver_common::Request;
+    /// use dataserver_core::{Direction, Key};
+    ///
+    /// let request = Request::new(Key::from_name("report")).resumable();
+    /// assert!(request.packet(Direction::Get).is_resumable());
+    /// ```
+    #[cfg(feature = "digest")]
+    #[must_use]
+    pub const fn resumable(self) -> Self {
+        self.at_least(Format::Resumable)
+    }
+
+    const fn at_least(self, format: Format) -> Self {
+        match (self.format as u8) < (format as u8) {
+            true => Self { format, ..self },
+            false => self,
+        }
     }
 
     /// Declares this size, or none with [`ObjectSize::UNKNOWN`]. The object must have exactly this size, or
@@ -96,7 +151,14 @@ impl Request {
             Direction::Put => StartPacket::put(self.key),
             Direction::Get => StartPacket::get(self.key),
         };
-        let packet = if self.framed { packet.framed() } else { packet };
+        let packet = match self.format {
+            Format::Bare => packet,
+            Format::Framed => packet.framed(),
+            #[cfg(feature = "digest")]
+            Format::Digest => packet.with_digest(),
+            #[cfg(feature = "digest")]
+            Format::Resumable => packet.resumable(),
+        };
         packet.with_object_size(self.size.unwrap_or(ObjectSize::UNKNOWN))
     }
 }

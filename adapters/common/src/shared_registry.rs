@@ -82,6 +82,9 @@ impl<H: Clone> SharedRegistry<H> {
         packet: &StartPacket,
         limit: Option<u64>,
     ) -> Result<ClaimGuard<'_, H>, Refusal> {
+        if packet.has_digest() && !cfg!(feature = "digest") {
+            return Err(Refusal::Unsupported);
+        }
         let now = registry_now();
         let Claim { handler, limit, lease, .. } = self.lock().claim(packet, limit, now)?;
         Ok(ClaimGuard { handler: Some(handler), limit, lease: Some(lease), registry: self })
