@@ -135,6 +135,7 @@ impl<'a> Transfer<'a> {
                     _ => _ = connection.handle_read(&packet),
                 }
             }
+            Step::Decide(packet) if packet.has_digest() => connection.refuse(Refusal::Unsupported),
             Step::Decide(packet) => match (packet.key(), packet.direction()) {
                 (KEY, direction) => {
                     if direction == Direction::Get {
@@ -182,6 +183,7 @@ impl<'a> Transfer<'a> {
                 *store.newest.borrow_mut() = mem::take(incoming).into();
                 connection.committed();
             }
+            Step::Resume | Step::Digest => connection.abort("no digest was agreed upon"),
             Step::Shutdown => {
                 stream.shutdown().await?; // of the write half only
                 connection.handle_shutdown();

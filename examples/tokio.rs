@@ -136,6 +136,7 @@ impl<'a> Transfer<'a> {
                     n => _ = connection.handle_read(&packet[..n]),
                 }
             }
+            Step::Decide(packet) if packet.has_digest() => connection.refuse(Refusal::Unsupported),
             Step::Decide(packet) => match (packet.key(), packet.direction()) {
                 (KEY, direction) => {
                     if direction == Direction::Get {
@@ -180,6 +181,7 @@ impl<'a> Transfer<'a> {
                 store.commit(incoming);
                 connection.committed();
             }
+            Step::Resume | Step::Digest => connection.abort("no digest was agreed upon"),
             Step::Shutdown => {
                 socket::shut_down(stream)?;
                 connection.handle_shutdown();

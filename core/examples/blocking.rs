@@ -32,6 +32,9 @@ pub fn drive(
                 0 => connection.handle_end_of_stream(),
                 n => _ = connection.handle_read(&buffer[..n]),
             }),
+            Step::Decide(packet) if packet.has_digest() => {
+                Ok(connection.refuse(Refusal::Unsupported)) // this driver computes no digest
+            }
             Step::Decide(packet) if packet.key() == REPORT => Ok(connection.accept(Some(1 << 20))),
             Step::Decide(_) => Ok(connection.refuse(Refusal::NotRegistered)),
             Step::Write { bytes, .. } => stream.write(bytes).map(|n| connection.handle_moved(n)),
@@ -60,6 +63,7 @@ pub fn drive(
                     _ => Ok(connection.handle_still_open()),
                 }
             }
+            Step::Resume | Step::Digest => Ok(connection.abort("no digest was agreed upon")),
             Step::Commit => Ok(connection.committed()), // a file would be synced and renamed first
             Step::Shutdown => {
                 stream.shutdown(Shutdown::Write).map(|()| connection.handle_shutdown())

@@ -25,14 +25,15 @@ use crate::transfer::Transfer;
 /// - begin: [`server`](Self::server), [`client`](Self::client), [`next_server`](Self::next_server),
 ///   [`next_client`](Self::next_client);
 /// - ask: [`step`](Self::step), [`deadline`](Self::deadline), [`outcome`](Self::outcome),
-///   [`packet`](Self::packet), [`side`](Self::side), [`moved`](Self::moved);
+///   [`packet`](Self::packet), [`side`](Self::side), [`moved`](Self::moved), [`position`](Self::position);
 /// - report on the transport: [`handle_read`](Self::handle_read), [`handle_moved`](Self::handle_moved),
 ///   [`handle_blocked`](Self::handle_blocked), [`handle_end_of_stream`](Self::handle_end_of_stream),
 ///   [`handle_still_open`](Self::handle_still_open), [`handle_shutdown`](Self::handle_shutdown),
 ///   [`handle_reset`](Self::handle_reset);
 /// - report on the application: [`declare`](Self::declare), [`accept`](Self::accept),
-///   [`refuse`](Self::refuse), [`offer`](Self::offer), [`committed`](Self::committed),
-///   [`abort`](Self::abort), [`abort_with_code`](Self::abort_with_code);
+///   [`refuse`](Self::refuse), [`resume`](Self::resume), [`offer`](Self::offer),
+///   [`reject_offset`](Self::reject_offset), [`digest`](Self::digest),
+///   [`committed`](Self::committed), [`abort`](Self::abort), [`abort_with_code`](Self::abort_with_code);
 /// - report on time: [`handle_timeout`](Self::handle_timeout).
 ///
 /// A report that the step did not ask for fails the connection with [`LocalError::Misuse`](crate::LocalError::Misuse). After
@@ -87,19 +88,24 @@ pub struct Connection {
     packet: StartPacketParser,
     /// What a step writes, or wrote last.
     output: Output,
+    /// It counts from the beginning of the object, what was resumed included.
     transfer: Transfer,
-    /// How many bytes of the body of the current frame are left, and whether the object ends with it.
+    /// How many bytes of the object the receiver had before.
+    resumed: u64,
+    /// How many bytes of the body of the current frame are left. After a failure: how many more are dropped.
     body_left: u64,
+    /// Whether the object ends with the body of the current frame.
     body_is_last: bool,
     /// A server's side of an object that is not the first on its stream.
     is_later: bool,
-    /// How many bytes were dropped after a failure.
-    dropped: u32,
     /// How many tries are left at `retry`. The wait ends with the last one.
     tries: u8,
     /// When to try the transport again, while the driver waits for the peer.
     retry: Option<Instant>,
-    total: Total,
+    /// When the total timer ends. Before it has begun: when it would end if it had begun at the epoch.
+    total: Instant,
+    /// For a later object it begins when the first byte of the start packet has been read.
+    total_has_begun: bool,
     idle: Duration,
     receipt: Duration,
 }
@@ -111,6 +117,8 @@ enum State {
         start: Duration,
     },
     Decide,
+    /// Framed: a receiver is asked how much of the object it has.
+    Resume,
     /// What is unwritten of the output. Then the next state.
     Write(Next),
     /// Bare: the object, without any frame.
@@ -124,8 +132,14 @@ enum State {
     /// Framed: a sender may write a header, behind what is unwritten of the start packet.
     Offer,
     ReadFrame(FrameParser),
+    /// Framed: a sender waits for OPEN.
+    ReadOpen(FrameParser),
     /// Framed: the body of a frame.
     Body,
+    /// Framed: the object has been sent or received, and this side computes its digest.
+    Digest,
+    /// Framed: a receiver compares the digest of the sender with its own, which is in the output.
+    ReadDigest,
     Commit,
     Done,
 }
@@ -140,14 +154,7 @@ enum Next {
     /// The body of the frame.
     Body,
     ReadFrame,
+    ReadOpen,
     AwaitEnd,
     Done,
-}
-
-/// The total timer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Total {
-    /// It begins when the first byte of the start packet has been read.
-    NotBegun(Duration),
-    Ends(Instant),
 }

@@ -33,7 +33,10 @@ impl Cause {
         match *self {
             Self::Peer(PeerError::LongerThanAllowed { limit })
             | Self::Refused(Refusal::TooLarge { limit, .. }) => AbortReason::TooLarge { limit },
-            Self::Peer(_) => AbortReason::Malformed,
+            Self::Peer(PeerError::DigestMismatch | PeerError::OffsetBeyondSize { .. }) => {
+                AbortReason::Mismatch
+            }
+            Self::Peer(_) | Self::Refused(Refusal::Unsupported) => AbortReason::Malformed,
             Self::Local(LocalError::Aborted { code, .. }) => AbortReason::Failed { code },
             Self::Local(_) => AbortReason::Failed { code: 0 },
             Self::TimedOut(_) => AbortReason::TimedOut,
@@ -71,7 +74,7 @@ impl core::error::Error for LocalError {}
 /// let error = PeerError::Malformed(Malformed::Type(7));
 /// assert_eq!(
 ///     error.to_string(),
-///     "malformed start packet: type 7, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)",
+///     "malformed start packet: type 7, expected 0 (put) or 1 (get), alone or plus 128 (framed), 160 (with a digest) or 224 (resumable)",
 /// );
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,7 +125,7 @@ pub enum PeerError {
     },
     /// Framed: it sent 12 bytes that are not a frame.
     MalformedFrame(MalformedFrame),
-    /// Framed: it sent a frame that is for the other side to send.
+    /// Framed: it sent a frame that is not due, or that is for the other side to send.
     UnexpectedFrame(Frame),
     /// Framed: it is the receiver, has the whole object, and ended the stream without a receipt. It may have
     /// committed the object.
@@ -136,6 +139,15 @@ pub enum PeerError {
         size: u64,
         /// The size of the object in bytes.
         sent: u64,
+    },
+    /// Framed: its digest is not that of the object that was received, a resumed part included.
+    DigestMismatch,
+    /// Framed: it is the receiver, and says that it has more bytes than the object.
+    OffsetBeyondSize {
+        /// How many bytes it says it has.
+        offset: u64,
+        /// The size of the object in bytes.
+        size: u64,
     },
     /// Framed: it has given up, and says why. If it is the receiver, it has not committed the object.
     Aborted(AbortReason),
@@ -174,13 +186,19 @@ impl fmt::Display for PeerError {
             }
             Self::MalformedFrame(malformed) => write!(f, "malformed frame: {malformed}"),
             Self::UnexpectedFrame(frame) => {
-                write!(f, "unexpected frame: {frame}, which is for the other side to send")
+                write!(f, "unexpected frame: {frame}, which is not due from the peer")
             }
             Self::NoReceipt { sent } => {
                 write!(f, "the peer closed the connection without a receipt for the {sent} bytes")
             }
             Self::WrongReceipt { size, sent } => {
                 write!(f, "the peer sent a receipt for {size} bytes, expected {sent}")
+            }
+            Self::DigestMismatch => {
+                f.write_str("the digest of the peer is not that of the bytes that were received")
+            }
+            Self::OffsetBeyondSize { offset, size } => {
+                write!(f, "the peer has {offset} bytes of an object of {size} bytes")
             }
             Self::Aborted(reason) => write!(f, "the peer gave up: {reason}"),
         }
@@ -209,6 +227,13 @@ pub enum LocalError {
     LongerThanDeclared {
         /// The declared size.
         declared: u64,
+    },
+    /// The receiver has more bytes than were declared, or than it may receive.
+    OffsetBeyondSize {
+        /// How many bytes it has.
+        offset: u64,
+        /// The declared size, or the limit.
+        size: u64,
     },
     /// The driver reported more bytes than the step allowed.
     Overrun {
@@ -242,6 +267,9 @@ impl fmt::Display for LocalError {
             Self::LongerThanDeclared { declared } => {
                 write!(f, "the object is longer than the {declared} bytes declared for it")
             }
+            Self::OffsetBeyondSize { offset, size } => {
+                write!(f, "{offset} bytes are there of an object of at most {size} bytes")
+            }
             Self::Overrun { reported, max } => {
                 write!(f, "the driver moved {reported} bytes where at most {max} were allowed")
             }
@@ -270,6 +298,8 @@ pub enum Refusal {
     NotRegistered,
     /// The entry is for the framed format only.
     NotFramed,
+    /// It asks for a digest or for resume, which this side does not have.
+    Unsupported,
     /// Another connection has a lease of the entry.
     InUse,
     /// It declares more bytes than are allowed.
@@ -286,6 +316,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotRegistered => f.write_str("nothing is registered for this start packet"),
             Self::NotFramed => f.write_str("this registration is for the framed format only"),
+            Self::Unsupported => {
+                f.write_str("this side does not have the features that it asks for")
+            }
             Self::InUse => f.write_str("another connection is using this registration"),
             Self::TooLarge { declared, limit } => {
                 write!(f, "{declared} bytes declared, at most {limit} allowed")

@@ -6,11 +6,12 @@ use core::fmt;
 ///
 /// | offset | bytes | field | meaning |
 /// |---|---|---|---|
-/// | 0 | 2 | kind | 2 = DATA, 3 = LAST, 4 = RECEIPT, 5 = ABORT; anything else is malformed |
+/// | 0 | 2 | kind | 1 = OPEN, 2 = DATA, 3 = LAST, 4 = RECEIPT, 5 = ABORT; anything else is malformed |
 /// | 2 | 2 | code | 0, except in ABORT |
 /// | 4 | 8 | value | at most 2^63 - 1, except in ABORT |
 ///
-/// Integers are little-endian. The body of DATA and LAST follows the header.
+/// Integers are little-endian. The body of DATA and LAST follows the header. With a digest, its 32 bytes
+/// follow the body of LAST.
 ///
 /// ```
 /// use dataserver_core::Frame;
@@ -21,6 +22,11 @@ use core::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Frame {
+    /// From the receiver of a resumable transfer: how much of the object it has.
+    Open {
+        /// How many bytes of the object the receiver has, 0 to 2^63 - 1. The sender sends the rest.
+        offset: u64,
+    },
     /// From the sender: this many bytes of the object follow, at least 1.
     Data {
         /// The length of the body, 1 to 2^63 - 1 bytes.
@@ -40,13 +46,14 @@ pub enum Frame {
     Abort(AbortReason),
 }
 
+const OPEN: u16 = 1;
 const DATA: u16 = 2;
 const LAST: u16 = 3;
 const RECEIPT: u16 = 4;
 const ABORT: u16 = 5;
 
 /// The largest value of a frame other than ABORT.
-const MAX_VALUE: u64 = i64::MAX as u64;
+pub(crate) const MAX_VALUE: u64 = i64::MAX as u64;
 
 impl Frame {
     /// The length of a header: 12 bytes.
@@ -73,6 +80,7 @@ impl Frame {
         let (kind, code) = (u16::from_le_bytes([k0, k1]), u16::from_le_bytes([c0, c1]));
         let value = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         match (kind, code, value) {
+            (OPEN, 0, 0..=MAX_VALUE) => Ok(Self::Open { offset: value }),
             (DATA, 0, 1..=MAX_VALUE) => Ok(Self::Data { len: value }),
             (LAST, 0, 0..=MAX_VALUE) => Ok(Self::Last { len: value }),
             (RECEIPT, 0, 0..=MAX_VALUE) => Ok(Self::Receipt { size: value }),
@@ -91,6 +99,7 @@ impl Frame {
     /// ```
     pub const fn to_bytes(&self) -> [u8; Self::LEN] {
         let (kind, code, value) = match *self {
+            Self::Open { offset } => (OPEN, 0, offset),
             Self::Data { len } => (DATA, 0, len),
             Self::Last { len } => (LAST, 0, len),
             Self::Receipt { size } => (RECEIPT, 0, size),
@@ -103,10 +112,11 @@ impl Frame {
     }
 }
 
-/// `DATA of 5 bytes`, `LAST of 0 bytes`, `RECEIPT of 5 bytes`, or `ABORT: busy: …`.
+/// `OPEN at 5 bytes`, `DATA of 5 bytes`, `LAST of 0 bytes`, `RECEIPT of 5 bytes`, or `ABORT: busy: …`.
 impl fmt::Display for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Open { offset } => write!(f, "OPEN at {offset} bytes"),
             Self::Data { len } => write!(f, "DATA of {len} bytes"),
             Self::Last { len } => write!(f, "LAST of {len} bytes"),
             Self::Receipt { size } => write!(f, "RECEIPT of {size} bytes"),
@@ -147,7 +157,8 @@ pub enum AbortReason {
     Closing,
     /// 5: what this side sent was malformed, or needs a feature that the peer does not have.
     Malformed,
-    /// 6: the bytes of the receiver are not the object of the sender. Reserved for a later version.
+    /// 6: the bytes of the receiver are not the object of the sender. The receiver has discarded them. Another
+    /// try sends the whole object.
     Mismatch,
     /// 7: a timeout ran out. Another try can help later.
     TimedOut,
@@ -229,7 +240,7 @@ impl fmt::Display for AbortReason {
             }
             Self::Closing => f.write_str("it is closing the connection"),
             Self::Malformed => f.write_str("it does not support what this side sent"),
-            Self::Mismatch => f.write_str("its bytes are not those of the object"),
+            Self::Mismatch => f.write_str("the bytes of the receiver are not those of the object"),
             Self::TimedOut => f.write_str("a timeout of its side ran out"),
             Self::Unknown { code, value } => write!(f, "unknown code {code}, value {value}"),
         }
@@ -258,13 +269,14 @@ impl fmt::Display for MalformedFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { kind, code, value } = self;
         let (name, field, least) = match *kind {
+            OPEN => ("OPEN", "offset", 0),
             DATA => ("DATA", "length", 1),
             LAST => ("LAST", "length", 0),
             RECEIPT => ("RECEIPT", "size", 0),
             kind => {
                 return write!(
                     f,
-                    "kind {kind}, expected 2 (DATA), 3 (LAST), 4 (RECEIPT) or 5 (ABORT)"
+                    "kind {kind}, expected 1 (OPEN), 2 (DATA), 3 (LAST), 4 (RECEIPT) or 5 (ABORT)"
                 );
             }
         };

@@ -26,7 +26,7 @@
 //!
 //! | offset | bytes | field | meaning |
 //! |---|---|---|---|
-//! | 0 | 1 | type | 0 = put: the object goes client to server; 1 = get: server to client; 128 more if framed |
+//! | 0 | 1 | type | 0 = put: the object goes client to server; 1 = get: server to client; 128 more if framed, 160 with a digest, 224 resumable |
 //! | 1 | 8 | object size | signed 64-bit, little-endian; -1 = unknown; below -1 is malformed |
 //! | 9 | 16 | key | selects the registered handler: MD5 of a name, or 16 random bytes |
 //!
@@ -78,6 +78,11 @@
 //! The application of the sender decides where its object ends, with [`Connection::offer`]. After `Done(Ok)` the
 //! stream is closed gracefully, or it carries the next object ([`Connection::next_server`],
 //! [`Connection::next_client`]). A server ends a session that waits with [`Connection::abort`].
+//!
+//! With a digest ([`StartPacket::with_digest`]) both sides have a `Digest` step behind the object: the sender then
+//! has one more `Write`, and the receiver one more `Read`. If the transfer can be resumed
+//! ([`StartPacket::resumable`]), the receiver begins with `Resume`, and the sender reads the answer. The core
+//! compares digests and computes none: a server that cannot refuses the packet ([`Refusal::Unsupported`]).
 //!
 //! A driver of the bare format follows these steps, too. There is a little more for it to do:
 //!
@@ -157,7 +162,7 @@
 //! | `Write`, `Send` | writable | `handle_moved` |
 //! | `Shutdown` | (over TLS: writable) | `handle_shutdown` |
 //! | `Peek` | no wait: look once | `handle_end_of_stream`, or `handle_still_open` |
-//! | `Decide`, `Offer`, `Commit` | no wait: the application acts | `accept` or `refuse`; `offer`; `committed` |
+//! | `Decide`, `Resume`, `Offer`, `Digest`, `Commit` | no wait: the application acts | `accept` or `refuse`; `resume`; `offer`; `digest`; `committed` |
 //! | `Done` | no wait: close | |
 //!
 //! No step waits for both directions, and the transport is not watched while the application acts: that is

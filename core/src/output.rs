@@ -1,9 +1,11 @@
-//! The protocol bytes that are written: a start packet, a frame, or both.
+//! The protocol bytes that are written: a start packet, a frame, or both; or a digest.
 
 use crate::frame::Frame;
 use crate::start_packet::StartPacket;
 
 /// Each has its place, so that a frame does not care whether a start packet is before it.
+///
+/// A receiver writes no digest. It keeps its own here, and compares it with that of the sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
     bytes: [u8; Self::MAX],
@@ -12,6 +14,10 @@ pub(crate) struct Output {
 }
 
 const FRAME_BEGINS: u8 = StartPacket::LEN as u8;
+const DIGEST_BEGINS: u8 = (Output::MAX - DIGEST_LEN) as u8;
+
+/// The length of a digest in bytes.
+pub(crate) const DIGEST_LEN: usize = 32;
 
 impl Output {
     const MAX: usize = StartPacket::LEN + Frame::LEN;
@@ -23,6 +29,20 @@ impl Output {
         let mut output = Self { written: 0, ..Self::NONE };
         if let Some(place) = output.bytes.first_chunk_mut() {
             *place = *packet.as_bytes();
+        }
+        output
+    }
+
+    pub(crate) fn frame(frame: &Frame) -> Self {
+        let mut output = Self::NONE;
+        output.add_frame(frame);
+        output
+    }
+
+    pub(crate) fn digest(digest: &[u8; DIGEST_LEN]) -> Self {
+        let mut output = Self { written: DIGEST_BEGINS, end: Self::MAX as u8, ..Self::NONE };
+        if let Some(place) = output.bytes.last_chunk_mut() {
+            *place = *digest;
         }
         output
     }
@@ -52,7 +72,7 @@ impl Output {
 
     /// Whether it is a frame, of which nothing was written, and any start packet was.
     pub(crate) const fn is_unwritten_frame(&self) -> bool {
-        self.left() == Frame::LEN
+        self.written == FRAME_BEGINS && self.end == Self::MAX as u8
     }
 
     /// Whether it is a start packet, alone, of which nothing was written.

@@ -99,7 +99,7 @@ impl fmt::Display for ObjectSize {
 ///
 /// | offset | bytes | field | meaning |
 /// |---|---|---|---|
-/// | 0 | 1 | type | 0 = put, 1 = get; 128 more in the framed format; anything else is malformed |
+/// | 0 | 1 | type | 0 = put, 1 = get; 128 more in the framed format, 160 with a digest, 224 with resume too; anything else is malformed |
 /// | 1 | 8 | object size | signed, little-endian; -1 = unknown; below -1 is malformed |
 /// | 9 | 16 | key | which registered callback this is for |
 ///
@@ -122,8 +122,12 @@ pub struct StartPacket([u8; StartPacket::LEN]);
 
 /// The direction: clear for a put, set for a get.
 const GET: u8 = 1;
-/// The framed format. Bits 5 and 6 are reserved for features of it, and 1 to 4 are reserved.
+/// The framed format. Bits 1 to 4 are reserved.
 const FRAMED: u8 = 1 << 7;
+/// The framed format, and a digest follows the object.
+const DIGEST: u8 = FRAMED | 1 << 5;
+/// All of that, and the receiver first says how much of the object it has.
+const RESUME: u8 = DIGEST | 1 << 6;
 
 impl StartPacket {
     /// The length of a start packet: 25 bytes.
@@ -216,10 +220,71 @@ impl StartPacket {
         self.0[0] & FRAMED != 0
     }
 
+    /// The same packet in the framed format, with a digest.
+    ///
+    /// The digest of the sender follows the object. The receiver compares it with that of what it has stored,
+    /// and commits only the object that was sent.
+    ///
+    /// ```
+    /// use dataserver_core::{Key, StartPacket};
+    ///
+    /// let packet = StartPacket::get(Key::from_name("start")).with_digest();
+    /// assert_eq!(packet.as_bytes()[0], 161);
+    /// assert!(packet.is_framed());
+    /// ```
+    #[must_use]
+    pub const fn with_digest(self) -> Self {
+        Self::from_fields(self.0[0] | DIGEST, self.size(), &self.key())
+    }
+
+    /// Whether a digest follows the object.
+    ///
+    /// ```
+    /// use dataserver_core::{Key, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// assert!(!packet.framed().has_digest());
+    /// assert!(packet.with_digest().has_digest());
+    /// ```
+    pub const fn has_digest(&self) -> bool {
+        self.0[0] & DIGEST == DIGEST
+    }
+
+    /// The same packet in the framed format, with a digest, and the transfer can be resumed.
+    ///
+    /// The receiver first says how much of the object it has from an earlier attempt, and the sender sends the
+    /// rest. The digest covers the whole object.
+    ///
+    /// ```
+    /// use dataserver_core::{Key, StartPacket};
+    ///
+    /// let packet = StartPacket::get(Key::from_name("start")).resumable();
+    /// assert_eq!(packet.as_bytes()[0], 225);
+    /// assert!(packet.has_digest());
+    /// ```
+    #[must_use]
+    pub const fn resumable(self) -> Self {
+        Self::from_fields(self.0[0] | RESUME, self.size(), &self.key())
+    }
+
+    /// Whether the transfer can be resumed.
+    ///
+    /// ```
+    /// use dataserver_core::{Key, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// assert!(!packet.with_digest().is_resumable());
+    /// assert!(packet.resumable().is_resumable());
+    /// ```
+    pub const fn is_resumable(&self) -> bool {
+        self.0[0] & RESUME == RESUME
+    }
+
     /// Parses 25 bytes as they arrive.
     ///
     /// # Errors
-    /// Returns [`Malformed`] for a type other than 0, 1, 128 and 129, and for a size below -1.
+    /// Returns [`Malformed`] for a type other than 0, 1, 128, 129, 160, 161, 224 and 225, and for a size below
+    /// -1.
     ///
     /// ```
     /// use dataserver_core::{Malformed, StartPacket};
@@ -229,9 +294,9 @@ impl StartPacket {
     /// ```
     pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Result<Self, Malformed> {
         let packet = Self(bytes);
-        match (bytes[0] & !(GET | FRAMED), packet.size()) {
-            (0, ObjectSize(-1..)) => Ok(packet),
-            (0, ObjectSize(size)) => Err(Malformed::Size(size)),
+        match (bytes[0] & !GET, packet.size()) {
+            (0 | FRAMED | DIGEST | RESUME, ObjectSize(-1..)) => Ok(packet),
+            (0 | FRAMED | DIGEST | RESUME, ObjectSize(size)) => Err(Malformed::Size(size)),
             _ => Err(Malformed::Type(bytes[0])),
         }
     }
@@ -296,10 +361,16 @@ impl StartPacket {
     }
 }
 
-/// `put of 5 bytes, key ea2b…`, what a log needs. The framed format is `framed put of …`.
+/// `put of 5 bytes, key ea2b…`, what a log needs. The framed format is `framed put of …`, with a digest it is
+/// `checked put of …`, and with resume too it is `resumable put of …`.
 impl fmt::Display for StartPacket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_framed() { "framed " } else { "" })?;
+        f.write_str(match self.0[0] & !GET {
+            RESUME => "resumable ",
+            DIGEST => "checked ",
+            FRAMED => "framed ",
+            _ => "",
+        })?;
         write!(f, "{} of {}, key {}", self.direction(), self.size(), self.key())
     }
 }
@@ -401,7 +472,7 @@ impl From<StartPacket> for StartPacketParser {
 /// use dataserver_core::{Malformed, StartPacket};
 ///
 /// let error = StartPacket::from_bytes([2; 25]).unwrap_err();
-/// assert_eq!(error.to_string(), "type 2, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)");
+/// assert_eq!(error.to_string(), "type 2, expected 0 (put) or 1 (get), alone or plus 128 (framed), 160 (with a digest) or 224 (resumable)");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Malformed {
@@ -416,7 +487,7 @@ impl fmt::Display for Malformed {
         match self {
             Self::Type(value) => write!(
                 f,
-                "type {value}, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)"
+                "type {value}, expected 0 (put) or 1 (get), alone or plus 128 (framed), 160 (with a digest) or 224 (resumable)"
             ),
             Self::Size(value) => write!(f, "object size {value}, expected -1 (unknown) or more"),
         }

@@ -20,15 +20,20 @@ pub enum Step<'a> {
     /// [`handle_end_of_stream`](crate::Connection::handle_end_of_stream). A driver that reads at most `max` bytes
     /// never takes bytes of the object.
     Read {
-        /// How many bytes of the start packet or of the frame are missing: at most 25.
+        /// How many bytes of the start packet, of the frame or of the digest are missing: at most 32.
         max: usize,
     },
     /// Server: [`accept`](crate::Connection::accept) this start packet, or [`refuse`](crate::Connection::refuse) it.
     Decide(StartPacket),
+    /// Receiver of a resumable transfer: how much of the object is there from an earlier attempt? Then
+    /// [`resume`](crate::Connection::resume), with 0 if nothing is.
+    ///
+    /// From now on no other connection may use these bytes. Nothing is read.
+    Resume,
     /// Write `bytes` to the transport, then [`handle_moved`](crate::Connection::handle_moved). The same vectored
     /// write may carry the next bytes of the object behind them, and the same report counts them.
     Write {
-        /// What is left of the start packet, of a frame, or of both: at most 37 bytes.
+        /// What is left of the start packet, of a frame, or of both, or of the digest: at most 37 bytes.
         bytes: &'a [u8],
         /// How many bytes of the object may follow in the same write.
         payload: usize,
@@ -71,6 +76,9 @@ pub enum Step<'a> {
     /// A driver may peek or read. Bytes that it has read are an error of the peer: report them to
     /// [`handle_moved`](crate::Connection::handle_moved).
     Peek,
+    /// With a digest: the object has been sent or received. Compute the BLAKE3 digest of the whole object, as it
+    /// was sent or is stored, then [`digest`](crate::Connection::digest). Nothing is read.
+    Digest,
     /// Receiver: the object is complete. Make it durable, then [`committed`](crate::Connection::committed).
     Commit,
     /// Bare format: shut down the write half, then [`handle_shutdown`](crate::Connection::handle_shutdown). This
@@ -94,11 +102,13 @@ impl Step<'_> {
         match self {
             Self::Read { .. } => "Read",
             Self::Decide(_) => "Decide",
+            Self::Resume => "Resume",
             Self::Write { .. } => "Write",
             Self::Receive { .. } => "Receive",
             Self::Send { .. } => "Send",
             Self::Offer { .. } => "Offer",
             Self::Peek => "Peek",
+            Self::Digest => "Digest",
             Self::Commit => "Commit",
             Self::Shutdown => "Shutdown",
             Self::AwaitEnd => "AwaitEnd",

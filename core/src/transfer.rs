@@ -197,6 +197,11 @@ impl Transfer {
         Err(self.too_many(n))
     }
 
+    /// These many bytes of the object are there already. They are within the bound.
+    pub(crate) const fn resume(&mut self, offset: u64) {
+        self.moved = offset;
+    }
+
     /// Counts bytes that were checked before.
     pub(crate) const fn count(&mut self, n: usize) {
         self.moved = self.moved.wrapping_add(n as u64); // at most the bound

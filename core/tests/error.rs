@@ -13,7 +13,7 @@ fn every_message_says_what_happened_and_shows_the_numbers() {
     let messages = [
         (
             malformed(Malformed::Type(7)),
-            "malformed start packet: type 7, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)",
+            "malformed start packet: type 7, expected 0 (put) or 1 (get), alone or plus 128 (framed), 160 (with a digest) or 224 (resumable)",
         ),
         (
             malformed(Malformed::Size(-2)),
@@ -43,6 +43,22 @@ fn every_message_says_what_happened_and_shows_the_numbers() {
         (
             PeerError::Reset { moved: 3 }.into(),
             "the peer reset the connection when 3 bytes had moved",
+        ),
+        (
+            PeerError::DigestMismatch.into(),
+            "the digest of the peer is not that of the bytes that were received",
+        ),
+        (
+            PeerError::OffsetBeyondSize { offset: 9, size: 3 }.into(),
+            "the peer has 9 bytes of an object of 3 bytes",
+        ),
+        (
+            LocalError::OffsetBeyondSize { offset: 9, size: 3 }.into(),
+            "9 bytes are there of an object of at most 3 bytes",
+        ),
+        (
+            Refusal::Unsupported.into(),
+            "refused: this side does not have the features that it asks for",
         ),
         (
             LocalError::ShorterThanDeclared { sent: 3, declared: 9 }.into(),
@@ -100,6 +116,11 @@ fn packets_keys_and_sizes_are_shown_for_logs() {
     assert_eq!(put.to_string(), format!("put of unknown size, key {hex}"));
     assert_eq!(get.to_string(), format!("get of 5 bytes, key {hex}"));
     assert_eq!(format!("{get:?}"), format!("StartPacket(get of 5 bytes, key {hex})"));
+    for (packet, prefix) in
+        [(get.framed(), "framed"), (get.with_digest(), "checked"), (get.resumable(), "resumable")]
+    {
+        assert_eq!(packet.to_string(), format!("{prefix} get of 5 bytes, key {hex}"));
+    }
     assert_eq!(ObjectSize::UNKNOWN.to_string(), "unknown size");
     assert_eq!(Direction::Put.to_string(), "put");
 }

@@ -5,7 +5,9 @@ use dataserver_core::{AbortReason, Frame, FrameParser, MalformedFrame};
 const MAX: u64 = (1 << 63) - 1;
 
 /// Each frame and its bytes on the wire.
-const FRAMES: [(Frame, [u8; 12]); 18] = [
+const FRAMES: [(Frame, [u8; 12]); 20] = [
+    (Frame::Open { offset: 0 }, [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    (Frame::Open { offset: MAX }, [1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 127]),
     (Frame::Data { len: 1 }, [2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]),
     (Frame::Data { len: 0x0102 }, [2, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]),
     (Frame::Data { len: MAX }, [2, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 127]),
@@ -63,6 +65,7 @@ fn an_abort_whose_code_has_no_value_is_parsed_with_any_value() {
 fn a_value_beyond_the_bounds_of_its_kind_is_malformed() {
     let beyond = [0, 0, 0, 0, 0, 0, 0, 128];
     for (kind, value, bytes) in [
+        (1, 1 << 63, beyond),
         (2, 0, [0; 8]),
         (2, 1 << 63, beyond),
         (3, 1 << 63, beyond),
@@ -74,15 +77,15 @@ fn a_value_beyond_the_bounds_of_its_kind_is_malformed() {
 }
 
 #[test]
-fn a_kind_that_is_reserved_or_unknown_is_malformed() {
-    for kind in (0..=u16::MAX).filter(|kind| !(2..=5).contains(kind)) {
+fn a_kind_that_is_unknown_is_malformed() {
+    for kind in (0..=u16::MAX).filter(|kind| !(1..=5).contains(kind)) {
         expect_malformed(kind, 0, 1, [1, 0, 0, 0, 0, 0, 0, 0]);
     }
 }
 
 #[test]
 fn a_code_outside_of_an_abort_is_malformed() {
-    for kind in 2..=4 {
+    for kind in 1..=4 {
         for code in 1..=u16::MAX {
             expect_malformed(kind, code, 1, [1, 0, 0, 0, 0, 0, 0, 0]);
         }
@@ -92,8 +95,12 @@ fn a_code_outside_of_an_abort_is_malformed() {
 #[test]
 fn a_malformed_frame_says_what_was_received_and_what_was_expected() {
     let message = |kind, code, value| MalformedFrame { kind, code, value }.to_string();
-    let kinds = "expected 2 (DATA), 3 (LAST), 4 (RECEIPT) or 5 (ABORT)";
-    assert_eq!(message(1, 0, 0), format!("kind 1, {kinds}"));
+    let kinds = "expected 1 (OPEN), 2 (DATA), 3 (LAST), 4 (RECEIPT) or 5 (ABORT)";
+    assert_eq!(message(6, 0, 0), format!("kind 6, {kinds}"));
+    assert_eq!(
+        message(1, 0, u64::MAX),
+        format!("OPEN with the offset {}, expected 0 to {MAX}", u64::MAX)
+    );
     assert_eq!(message(2, 0, 0), format!("DATA with the length 0, expected 1 to {MAX}"));
     let value = 1 << 63;
     assert_eq!(message(3, 0, value), format!("LAST with the length {value}, expected 0 to {MAX}"));

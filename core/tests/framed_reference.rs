@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use arbitrary::Unstructured;
 
-const EVENTS: [&str; 13] = [
+const EVENTS: [&str; 16] = [
     "read",
     "moved",
     "end of stream",
@@ -21,12 +21,16 @@ const EVENTS: [&str; 13] = [
     "committed",
     "shutdown",
     "declare",
+    "resume",
+    "digest",
+    "reject",
     "next",
 ];
 
-const STATES: [&str; 13] = [
+const STATES: [&str; 18] = [
     "ReadPacket",
     "Decide",
+    "Resume",
     "Offer",
     "WriteStart",
     "WriteHeader",
@@ -35,6 +39,10 @@ const STATES: [&str; 13] = [
     "WriteReceipt",
     "Body",
     "ReadFrame",
+    "WriteThenReadOpen",
+    "ReadOpen",
+    "Digest",
+    "ReadDigest",
     "Commit",
     "Drain",
     "Done",
@@ -43,7 +51,7 @@ const STATES: [&str; 13] = [
 #[test]
 fn a_framed_connection_behaves_like_the_reference() {
     let mut reached = BTreeSet::new();
-    for seed in 0..40_000 {
+    for seed in 0..60_000 {
         let guard = PrintOnPanic(seed);
         let mut random = fastrand::Rng::with_seed(seed);
         let mut bytes = vec![0; random.usize(16..400)];

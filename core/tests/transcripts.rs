@@ -7,9 +7,11 @@
 //!   `fails` is a write that fails. A side that `times out` has waited for its timer.
 //! - `client` and `server`: how that side ends: `ok` with the size of the object, or the text of its error.
 //!   A side with `null` violates the protocol, or does not matter.
-//! - `offers`: what the application of the sender has, step by step: bytes, `last`, or that it fails with a
-//!   code. `refuse`, `limit`, `receive` and `commit`: what the application of the receiver does, and the codes
+//! - `offers`: what the application of the sender has, step by step: bytes, `last`, that it fails with a code,
+//!   or that it has fewer bytes than the receiver (`has`). `refuse`, `limit`, `receive` and `commit`: what the application of the receiver does, and the codes
 //!   with which it fails.
+//! - `has`: how many bytes of the object the receiver has from an earlier attempt.
+//! - `other_digest`: the side that computes 32 bytes of `ee` as its digest. Without it both compute 32 of `dd`.
 //! - `later`: the object is not the first on its stream.
 //! - `only`: the order of the events matters to this side only.
 
@@ -30,6 +32,9 @@ struct Transcript {
     limit: Option<u64>,
     receive: Option<u64>,
     commit: Option<u64>,
+    #[serde(default)]
+    has: u64,
+    other_digest: Option<String>,
     #[serde(default)]
     later: bool,
     only: Option<String>,
@@ -81,6 +86,8 @@ struct Replay {
     written: Vec<u8>,
     /// Bytes that the application has offered.
     offered: VecDeque<u8>,
+    /// Each byte of the digest that this side computes.
+    digest: u8,
 }
 
 impl Replay {
@@ -103,8 +110,17 @@ impl Replay {
             ("client", Some(hex)) => client(&from_hex(hex)[..25], transcript.later),
             _ => server(transcript.later),
         };
-        let (written, offered) = (Vec::new(), VecDeque::new());
-        Self { transcript: transcript.clone(), connection, incoming, own, piece, written, offered }
+        let is_other = transcript.other_digest.as_deref() == Some(me);
+        Self {
+            transcript: transcript.clone(),
+            connection,
+            incoming,
+            own,
+            piece,
+            written: Vec::new(),
+            offered: VecDeque::new(),
+            digest: if is_other { 0xee } else { 0xdd },
+        }
     }
 
     fn expected_bytes(&self) -> Vec<u8> {
@@ -153,6 +169,8 @@ impl Replay {
                     self.written.extend(self.offered.drain(..n));
                     self.connection.handle_moved(n);
                 }
+                Step::Resume => self.connection.resume(self.transcript.has),
+                Step::Digest => self.connection.digest([self.digest; 32]),
                 Step::Peek => self.connection.handle_still_open(),
                 Step::Shutdown => self.connection.handle_shutdown(),
                 Step::Commit => match self.transcript.commit {
@@ -175,6 +193,9 @@ impl Replay {
         let offer = self.transcript.offers.pop_front().expect("an offer");
         if let Some(code) = offer.strip_prefix("fail ") {
             return self.connection.abort_with_code("the script says so", code.parse().unwrap());
+        }
+        if let Some(size) = offer.strip_prefix("has ") {
+            return self.connection.reject_offset(size.parse().unwrap());
         }
         let bytes = from_hex(offer.trim_end_matches("last").trim());
         self.connection.offer(bytes.len(), offer.ends_with("last"));

@@ -133,6 +133,7 @@ impl Session {
                 Some(Received::Byte(byte)) => _ = connection.handle_read(&[byte]),
                 other => return Self::no_byte(connection, other),
             },
+            Step::Decide(packet) if packet.has_digest() => connection.refuse(Refusal::Unsupported),
             Step::Decide(packet) => match (packet.direction(), packet.key()) {
                 (Direction::Get, READINGS_KEY) | (Direction::Put, SETTINGS_KEY) => {
                     connection.accept(Some(SETTINGS as u64));
@@ -172,6 +173,7 @@ impl Session {
                 memory.settings_len = moved;
                 connection.committed();
             }
+            Step::Resume | Step::Digest => connection.abort("no digest was agreed upon"),
             Step::Shutdown if line.send_end() => connection.handle_shutdown(),
             Step::Shutdown => return Attempt::NotReady,
             Step::AwaitEnd => match line.receive() {

@@ -366,6 +366,7 @@ impl Served {
                 0 => connection.handle_end_of_stream(),
                 n => _ = connection.handle_read(&buffer[..n]),
             },
+            Step::Decide(packet) if packet.has_digest() => connection.refuse(Refusal::Unsupported),
             Step::Decide(packet) => match store.registry.claim(&packet, limit, now) {
                 Ok(claim) => {
                     *lease = Some(claim.lease);
@@ -414,6 +415,7 @@ impl Served {
                 store.newest = object.take();
                 connection.committed();
             }
+            Step::Resume | Step::Digest => connection.abort("no digest was agreed upon"),
             Step::Shutdown => {
                 stream.shutdown(Shutdown::Write)?;
                 connection.handle_shutdown();

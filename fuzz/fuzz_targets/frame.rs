@@ -37,7 +37,7 @@ fn is_frame(header: &[u8; Frame::LEN]) -> bool {
     let value = i64::from_le_bytes([a, b, c, d, e, f, g, h]);
     match kind {
         2 => code == [0, 0] && value > 0,
-        3 | 4 => code == [0, 0] && value >= 0,
+        1 | 3 | 4 => code == [0, 0] && value >= 0,
         5 => true,
         _ => false,
     }

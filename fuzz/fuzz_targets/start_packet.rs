@@ -38,22 +38,29 @@ fuzz_target!(|input: Input<'_>| {
 
 /// Checks the wire format: the type, the object size, and the key at offsets 0, 1, and 9.
 fn one_shot(bytes: &[u8; 25]) -> Result<StartPacket, Malformed> {
-    let (kind, is_framed) = (bytes[0] % 128, bytes[0] >= 128);
+    let (features, direction) = (bytes[0] & !1, bytes[0] & 1);
+    let is_type = [0, 128, 160, 224].contains(&features);
     let size = i64::from_le_bytes(bytes[1..9].try_into().unwrap());
     let key = Key::from_bytes(bytes[9..25].try_into().unwrap());
 
     let parsed = StartPacket::from_bytes(*bytes);
     match parsed {
         Ok(packet) => {
-            assert!(kind <= 1 && size >= -1);
-            assert_eq!(packet.is_framed(), is_framed);
+            assert!(is_type && size >= -1);
+            let has = [packet.is_framed(), packet.has_digest(), packet.is_resumable()];
+            assert_eq!(has, [features >= 128, features >= 160, features >= 224]);
             assert_eq!(packet.as_bytes(), bytes);
-            assert_eq!(packet.direction() == Direction::Get, kind == 1);
+            assert_eq!(packet.direction() == Direction::Get, direction == 1);
             assert_eq!(packet.size().bytes(), u64::try_from(size).ok());
             assert_eq!(packet.key(), key);
 
-            let bare = [StartPacket::put, StartPacket::get][usize::from(kind)](key);
-            let without_size = if is_framed { bare.framed() } else { bare };
+            let bare = [StartPacket::put, StartPacket::get][usize::from(direction)](key);
+            let without_size = match features {
+                0 => bare,
+                128 => bare.framed(),
+                160 => bare.with_digest(),
+                _ => bare.resumable(),
+            };
             let encoded = match u64::try_from(size) {
                 Ok(size) => without_size.with_size(size),
                 Err(_) => Ok(without_size),
@@ -61,8 +68,8 @@ fn one_shot(bytes: &[u8; 25]) -> Result<StartPacket, Malformed> {
             assert_eq!(encoded, Ok(packet));
             assert_eq!(without_size.with_object_size(packet.size()), packet);
         }
-        Err(Malformed::Type(value)) => assert!(kind > 1 && value == bytes[0]),
-        Err(Malformed::Size(value)) => assert!(kind <= 1 && size < -1 && value == size),
+        Err(Malformed::Type(value)) => assert!(!is_type && value == bytes[0]),
+        Err(Malformed::Size(value)) => assert!(is_type && size < -1 && value == size),
     }
     parsed
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use dataserver_common::NewFile;
 use dataserver_common::object::copy_buffer;
 use dataserver_std::{ObjectReader, Receipt};
-use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statx};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::arguments::is_standard_stream;
@@ -179,6 +179,8 @@ fn may_be_replaced(path: &Path, metadata: &Metadata) -> io::Result<bool> {
 /// The mount that a path is on; `None` if the system cannot tell.
 #[cfg(target_os = "linux")]
 fn mount_of(path: &Path) -> Option<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+
     let status = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
     Some(status.stx_mnt_id)
 }

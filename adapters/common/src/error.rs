@@ -286,6 +286,35 @@ impl Error {
         matches!(self.cause(), Some(Cause::Refused(_)))
     }
 
+    /// Whether the bytes of the receiver are not the object of the sender, as the digest shows. The object, or what
+    /// the receiver had of it from an earlier attempt, has changed. Another try sends the whole object.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::{Config, Frame, Key, AbortReason, StartPacket};
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// let packet = StartPacket::get(Key::from_name("report")).with_digest();
+    /// exchange.connection.handle_read(packet.as_bytes());
+    /// exchange.connection.accept(None);
+    /// exchange.connection.offer(0, true);
+    /// exchange.connection.handle_moved(12);
+    /// exchange.connection.digest([7; 32]);
+    /// exchange.connection.handle_moved(32);
+    /// exchange.connection.handle_read(&Frame::Abort(AbortReason::Mismatch).to_bytes());
+    /// assert!(exchange.error(None).is_mismatch());
+    /// ```
+    pub fn is_mismatch(&self) -> bool {
+        matches!(
+            self.cause(),
+            Some(Cause::Peer(
+                PeerError::DigestMismatch
+                    | PeerError::OffsetBeyondSize { .. }
+                    | PeerError::Aborted(AbortReason::Mismatch)
+            ))
+        )
+    }
+
     /// Whether a timeout ran out, of the connection or of the attempt to connect.
     ///
     /// ```

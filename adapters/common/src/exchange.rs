@@ -2,20 +2,23 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{error, fmt, io, mem};
 
 use dataserver_core::{
-    Cause, Config, Connection, Direction, Frame, LocalError, ObjectSize, PeerError, Side,
+    Cause, Config, Connection, Direction, Frame, Key, LocalError, ObjectSize, PeerError, Side,
     StartPacket, Step,
 };
 
 use crate::clock::now;
+use crate::digest::ObjectDigest;
 use crate::error::{BoxError, Error, Failure};
-use crate::object::{ENDED_WITHIN_WRITE, NOT_READ_TO_END, regular_len};
+use crate::object::{
+    ENDED_WITHIN_WRITE, NOT_HASHED, NOT_READ_TO_END, is_readable, left_until, regular_len,
+};
 use crate::panic::drop_application_value;
 use crate::receipt::Receipt;
 use crate::request::Request;
@@ -46,8 +49,8 @@ pub enum Goal<'a> {
     SendFile {
         /// The file.
         file: &'a File,
-        /// At most this many bytes.
-        max: u64,
+        /// The position of its cursor at which the object ends, if it is known.
+        end: Option<u64>,
     },
     /// That the object has ended, and the receipt has been sent or received.
     End,
@@ -72,7 +75,7 @@ pub enum Action<'a> {
         /// How many: at most [`READ_AHEAD`].
         max: usize,
     },
-    /// Write some of these bytes, and report them to [`Connection::handle_moved`].
+    /// Write some of these bytes, and report them to [`Exchange::handle_written`].
     Write {
         /// What is left of a start packet, of a frame, or of both.
         protocol: ProtocolBytes,
@@ -81,22 +84,28 @@ pub enum Action<'a> {
         /// The write half is shut down behind these.
         last: bool,
     },
-    /// Read into this buffer, and report the bytes to [`Connection::handle_moved`].
+    /// Read into this buffer, and report the bytes to [`Exchange::handle_received`].
     Read(&'a mut [u8]),
-    /// Have the system move at most `max` bytes into this file.
+    /// Have the system move at most `max` bytes into this file, and report them to
+    /// [`Exchange::handle_file`].
     ReceiveFile {
         /// The file.
         file: &'a File,
         /// How many.
         max: usize,
     },
-    /// Have the system move at most `max` bytes from this file.
+    /// Have the system move at most `max` bytes from this file, and report them to
+    /// [`Exchange::handle_file`].
     SendFile {
         /// The file.
         file: &'a File,
         /// How many.
         max: usize,
     },
+    /// These many bytes of the object are not sent, because the receiver has them.
+    Skipped(usize),
+    /// Compute the digest: [`Exchange::take_digest`], then [`Exchange::handle_digest`].
+    Digest,
     /// Look whether the peer has ended the stream already.
     Peek,
     /// Shut down the write half.
@@ -164,6 +173,13 @@ pub struct Exchange {
     is_later: bool,
     /// A put is to declare the size that its sender knows.
     declares: bool,
+    /// What was hashed of the object, if it has a digest.
+    digest: ObjectDigest,
+    /// What is received is hashed when it is in its file, behind what was there: see
+    /// [`handle_stored`](Self::handle_stored).
+    hashes_file: bool,
+    /// How many bytes of the object were hashed and not sent, because the receiver has them.
+    skipped: u64,
     /// The handler of this connection has its claim: the peer is not told of a failure yet.
     holds_claim: bool,
     /// Set when the handler of this connection has ended without returning its object.
@@ -189,6 +205,9 @@ impl Exchange {
             ahead: VecDeque::new(),
             is_later: false,
             declares,
+            digest: ObjectDigest::default(),
+            hashes_file: false,
+            skipped: 0,
             holds_claim: false,
             revoked: None,
             lease: None,
@@ -358,7 +377,8 @@ impl Exchange {
     }
 
     /// The handler of this connection has a claim from now on, or gives it back: until then the peer is not
-    /// told of a failure, because it may try again at once.
+    /// told of a failure, because it may try again at once. Returns whether it had one. A receiver also has a
+    /// claim of the part of a file that it stores to.
     ///
     /// ```
     /// use dataserver_common::Exchange;
@@ -366,8 +386,187 @@ impl Exchange {
     ///
     /// Exchange::server(&Config::default()).set_holds_claim(true);
     /// ```
-    pub fn set_holds_claim(&mut self, holds_claim: bool) {
-        self.holds_claim = holds_claim;
+    pub fn set_holds_claim(&mut self, holds_claim: bool) -> bool {
+        mem::replace(&mut self.holds_claim, holds_claim)
+    }
+
+    /// What a transfer that can be resumed is for, as long as this side is to say how much of the object it
+    /// has: the key and the declared size. `None` otherwise.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert_eq!(Exchange::server(&Config::default()).to_resume(), None);
+    /// ```
+    pub fn to_resume(&self) -> Option<(Key, ObjectSize)> {
+        let packet = self.connection.packet()?;
+        (self.connection.step() == Step::Resume).then(|| (packet.key(), packet.size()))
+    }
+
+    /// The first `offset` bytes of this file are those that are there of the object. The rest is received into the
+    /// same file.
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &mut dataserver_common::Exchange, file: &std::fs::File) {
+    /// exchange.resume(file, 7);
+    /// # }
+    /// ```
+    pub fn resume(&mut self, file: &File, offset: u64) {
+        self.digest.update_range(file, 0, offset);
+        self.hashes_file = offset > 0;
+        self.connection.resume(offset);
+    }
+
+    /// `n` bytes were written for [`Action::Write`]: of the protocol's, and of the object behind them.
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &mut dataserver_common::Exchange, protocol: dataserver_common::ProtocolBytes) {
+    /// exchange.handle_written(&protocol, b"hello", protocol.as_slice().len() + 5);
+    /// # }
+    /// ```
+    pub fn handle_written(&mut self, protocol: &ProtocolBytes, object: &[u8], n: usize) {
+        if self.has_digest() {
+            let sent = n.saturating_sub(protocol.len).min(object.len());
+            self.digest.update(&object[..sent]);
+        }
+        self.connection.handle_moved(n);
+    }
+
+    /// These bytes were read for [`Action::Read`].
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &mut dataserver_common::Exchange) {
+    /// exchange.handle_received(b"hello");
+    /// # }
+    /// ```
+    pub fn handle_received(&mut self, bytes: &[u8]) {
+        if self.has_digest() && !self.hashes_file {
+            self.digest.update(bytes);
+        }
+        self.connection.handle_moved(bytes.len());
+    }
+
+    /// The `n` bytes that were received last have been written to this file, up to its cursor. While the bytes
+    /// of an earlier attempt are being hashed, these are read from the file later: the sender does not wait.
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &mut dataserver_common::Exchange, file: &std::fs::File) {
+    /// exchange.handle_stored(file, 5);
+    /// # }
+    /// ```
+    pub fn handle_stored(&mut self, file: &File, n: usize) {
+        if self.hashes_file {
+            self.digest.update_moved(file, n as u64);
+        }
+    }
+
+    /// The system has moved `n` bytes to or from this file, up to its cursor.
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &mut dataserver_common::Exchange, file: &std::fs::File) {
+    /// exchange.handle_file(file, 5);
+    /// # }
+    /// ```
+    pub fn handle_file(&mut self, file: &File, n: usize) {
+        if n > 0 && self.has_digest() {
+            self.digest.update_moved(file, n as u64);
+        }
+        self.connection.handle_moved(n);
+    }
+
+    /// What was hashed, to finish it, or to have it catch up.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// let digest = Exchange::server(&Config::default()).take_digest();
+    /// ```
+    pub fn take_digest(&mut self) -> ObjectDigest {
+        mem::take(&mut self.digest)
+    }
+
+    /// Gives back what [`take_digest`](Self::take_digest) has taken.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// let mut exchange = Exchange::server(&Config::default());
+    /// let mut digest = exchange.take_digest();
+    /// digest.catch_up();
+    /// exchange.give_digest(digest);
+    /// ```
+    pub fn give_digest(&mut self, digest: ObjectDigest) {
+        self.digest = digest;
+    }
+
+    /// Whether a second thread hashes what the system has moved.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert!(!Exchange::server(&Config::default()).is_digest_behind());
+    /// ```
+    pub fn is_digest_behind(&self) -> bool {
+        self.digest.is_behind()
+    }
+
+    /// The digest for [`Action::Digest`].
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &mut dataserver_common::Exchange) {
+    /// let digest = exchange.take_digest().finish();
+    /// exchange.handle_digest(digest);
+    /// # }
+    /// ```
+    pub fn handle_digest(&mut self, digest: io::Result<[u8; 32]>) {
+        match digest {
+            Ok(digest) => self.connection.digest(digest),
+            Err(error) => self.abort(NOT_HASHED, Some(error.into())),
+        }
+    }
+
+    fn has_digest(&self) -> bool {
+        self.connection.packet().is_some_and(|packet| packet.has_digest())
+    }
+
+    /// How many bytes of the object the receiver has, and the application is still to give.
+    fn left_to_skip(&self) -> u64 {
+        let resumed = self.connection.position() - self.connection.moved();
+        match self.connection.step() {
+            Step::Offer { .. } => resumed - self.skipped,
+            _ => 0,
+        }
+    }
+
+    /// A sender hashes what the receiver has, and does not send it.
+    fn skip<'a>(&mut self, left: u64, goal: &'a mut Goal<'_>) -> Action<'a> {
+        match goal {
+            Goal::Send(bytes) | Goal::SendLast(bytes) => {
+                let n = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                self.digest.update(&bytes[..n]);
+                self.skipped += n as u64;
+                Action::Skipped(n)
+            }
+            Goal::SendFile { file, .. } if regular_len(file).is_some_and(|there| there >= left) => {
+                let mut file = *file;
+                let Ok(cursor) = file.stream_position() else { return Action::Return };
+                if file.seek(SeekFrom::Start(cursor + left)).is_err() {
+                    return Action::Return; // it is read instead
+                }
+                self.digest.update_range(file, cursor, left);
+                self.skipped += left;
+                self.next(goal)
+            }
+            Goal::End => {
+                self.connection.reject_offset(self.skipped);
+                self.next(goal)
+            }
+            _ => Action::Return,
+        }
     }
 
     /// Refuses the start packet. The peer of a framed connection is told to come back later if the claim could
@@ -508,6 +707,9 @@ impl Exchange {
         if self.revoked.as_ref().is_some_and(|revoked| revoked.load(Ordering::Acquire)) {
             self.abort("the handler has ended without this object", None);
         }
+        if let left @ 1.. = self.left_to_skip() {
+            return self.skip(left, goal);
+        }
         self.answer(goal);
         if let Some(Err(_)) = self.connection.outcome() {
             return self.next_after_failure();
@@ -528,16 +730,22 @@ impl Exchange {
                 let max = max.min(buffer.len());
                 Action::Read(&mut buffer[..max])
             }
-            (Step::Receive { max }, Goal::ReceiveFile(file)) if !self.has_read_ahead() => {
+            (Step::Receive { max }, Goal::ReceiveFile(file))
+                if !self.has_read_ahead() && (!self.has_digest() || is_readable(file)) =>
+            {
                 Action::ReceiveFile { file, max }
             }
-            (Step::Send { max }, Goal::SendFile { file, max: left }) if *left > 0 => {
-                let max = usize::try_from(*left).map_or(max, |left| left.min(max));
-                Action::SendFile { file, max }
-            }
+            (Step::Send { max }, Goal::SendFile { file, end }) => match left_until(file, *end) {
+                0 => Action::Return,
+                left => Action::SendFile {
+                    file,
+                    max: usize::try_from(left).map_or(max, |left| left.min(max)),
+                },
+            },
             (Step::Receive { .. }, Goal::End) | (Step::AwaitEnd, Goal::Receive(_) | Goal::End) => {
                 Action::ReadEnd
             }
+            (Step::Digest, _) => Action::Digest,
             (Step::Peek, Goal::End) => Action::Peek,
             (Step::Shutdown, Goal::End) => Action::Shutdown,
             _ => Action::Return,
@@ -563,8 +771,8 @@ impl Exchange {
                 (Step::Offer { .. }, Goal::SendLast(more)) => {
                     return self.connection.offer(more.len(), true);
                 }
-                (Step::Offer { max }, Goal::SendFile { file, max: left }) if self.is_framed() => {
-                    let left = regular_len(file).unwrap_or(0).min(*left);
+                (Step::Offer { max }, Goal::SendFile { file, end }) if self.is_framed() => {
+                    let left = regular_len(file).unwrap_or(0).min(left_until(file, *end));
                     let len = usize::try_from(left).map_or(max, |left| left.min(max));
                     return match len {
                         0 => {} // what is left is read and written
@@ -574,6 +782,10 @@ impl Exchange {
                 (Step::Offer { .. }, Goal::Start) => {
                     self.declares = false; // the size can be declared until here
                     return self.connection.offer(0, false);
+                }
+                // An application that reads or ends has nothing of the object.
+                (Step::Resume, Goal::Receive(_) | Goal::ReceiveFile(_) | Goal::End) => {
+                    return self.connection.resume(0);
                 }
                 (Step::Commit, Goal::End) => self.connection.committed(),
                 _ => return,

@@ -5,12 +5,16 @@
 mod address;
 mod attempts;
 mod clock;
+#[cfg_attr(not(feature = "digest"), path = "digest/off.rs")]
+#[cfg_attr(feature = "digest", path = "digest/on.rs")]
+mod digest;
 mod error;
 mod exchange;
 mod lend;
 mod new_file;
 pub mod object;
 mod panic;
+mod part;
 mod receipt;
 mod request;
 mod session;
@@ -25,6 +29,7 @@ mod trace;
 pub use address::{Address, InvalidAddress};
 pub use attempts::Attempts;
 pub use clock::{now, registry_now, to_std};
+pub use digest::ObjectDigest;
 pub use error::{BoxError, Error, Failure};
 pub use exchange::{Abort, Action, Exchange, Goal, ProtocolBytes, READ_AHEAD, Revoker};
 pub use lend::{Home, Lent};

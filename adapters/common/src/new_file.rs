@@ -5,7 +5,10 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{self, Path, PathBuf};
 
+use dataserver_core::{Key, ObjectSize};
 use tempfile::{Builder, NamedTempFile};
+
+use crate::part::Part;
 
 /// A file that is written under a unique temporary name beside its target, and takes the name of the
 /// target when it is complete. So two receivers of one target never mix, and a reader of the target
@@ -29,10 +32,16 @@ use tempfile::{Builder, NamedTempFile};
 /// ```
 #[derive(Debug)]
 pub struct NewFile {
-    data: NamedTempFile,
+    data: Data,
     target: PathBuf,
     /// To be synced; `None` if this process may not open it.
     directory: Option<File>,
+}
+
+#[derive(Debug)]
+enum Data {
+    Unique(NamedTempFile),
+    Part(Part),
 }
 
 impl NewFile {
@@ -45,10 +54,44 @@ impl NewFile {
     /// is not a regular file.
     pub fn create(target: impl AsRef<Path>) -> io::Result<Self> {
         let target = target.as_ref();
-        Self::beside(target).map_err(|error| about(target, &error))
+        Self::beside(target, None).map_err(|error| about(target, &error))
     }
 
-    fn beside(target: &Path) -> io::Result<Self> {
+    /// The same for a transfer that can be resumed: the file has the bytes of an earlier attempt with the same
+    /// target, key and declared size, and its cursor is behind them. Dropped before it is complete, it stays for
+    /// the next attempt, for a week. If another receiver is using it, this is a file of its own, and empty.
+    ///
+    /// After a crash of the system the file may have other bytes than were written: check the digest of the
+    /// whole object before [`commit`](Self::commit), and [`discard`](Self::discard) it if that differs.
+    ///
+    /// # Errors
+    /// As for [`create`](Self::create).
+    ///
+    /// ```
+    /// use std::io::Write;
+    /// use dataserver_common::NewFile;
+    /// use dataserver_core::{Key, ObjectSize};
+    ///
+    /// # let target = std::env::temp_dir().join(format!("dataserver-resume-{}", std::process::id()));
+    /// let (key, size) = (Key::from_name("report"), ObjectSize::new(5)?);
+    /// let new = NewFile::resume(&target, key, size)?;
+    /// new.file().write_all(b"hel")?;
+    /// drop(new); // the connection has failed
+    ///
+    /// let new = NewFile::resume(&target, key, size)?;
+    /// assert_eq!(new.offset()?, 3);
+    /// new.file().write_all(b"lo")?;
+    /// new.commit()?;
+    /// assert_eq!(std::fs::read(&target)?, b"hello");
+    /// # std::fs::remove_file(target)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resume(target: impl AsRef<Path>, key: Key, size: ObjectSize) -> io::Result<Self> {
+        let target = target.as_ref();
+        Self::beside(target, Some((key, size))).map_err(|error| about(target, &error))
+    }
+
+    fn beside(target: &Path, object: Option<(Key, ObjectSize)>) -> io::Result<Self> {
         let text = target.as_os_str().as_encoded_bytes();
         if target.file_name().is_none() || text.ends_with(b"/") || text.ends_with(b"/.") {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected the name of a file"));
@@ -71,11 +114,23 @@ impl NewFile {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let mut builder = Builder::new();
-        builder.prefix(".dataserver-").suffix(".part").permissions(Permissions::from_mode(mode));
-        let data = builder.tempfile_in(directory)?;
+        let part = match object {
+            Some((key, size)) => Part::open(directory, &target, key, size, mode)?,
+            None => None,
+        };
+        let data = match part {
+            Some(part) => Data::Part(part),
+            None => {
+                let mut builder = Builder::new();
+                builder
+                    .prefix(".dataserver-")
+                    .suffix(".part")
+                    .permissions(Permissions::from_mode(mode));
+                Data::Unique(builder.tempfile_in(directory)?)
+            }
+        };
         if let Some(replaced) = replaced {
-            keep_owner_and_mode(data.as_file(), &replaced)?;
+            keep_owner_and_mode(data.file(), &replaced)?;
         }
         // Now, since nothing may fail once the object has its name.
         let directory = File::open(directory).ok();
@@ -84,7 +139,22 @@ impl NewFile {
 
     /// The file to write to.
     pub fn file(&self) -> &File {
-        self.data.as_file()
+        self.data.file()
+    }
+
+    /// How many bytes of the object the file has.
+    ///
+    /// # Errors
+    /// Returns the error of the file system.
+    pub fn offset(&self) -> io::Result<u64> {
+        Ok(self.file().metadata()?.len())
+    }
+
+    /// Removes the file: its bytes are not those of the object.
+    pub fn discard(self) {
+        if let Data::Part(part) = self.data {
+            part.discard();
+        }
     }
 
     /// Makes the file durable, and gives it the name of its target.
@@ -120,7 +190,11 @@ impl NewFile {
     /// ```
     pub fn rename(self) -> io::Result<Option<File>> {
         let Self { data, target, directory } = self;
-        data.persist(&target).map_err(|error| about(&target, &error.error))?;
+        let renamed = match data {
+            Data::Unique(data) => data.persist(&target).map(drop).map_err(|error| error.error),
+            Data::Part(part) => part.rename(&target),
+        };
+        renamed.map_err(|error| about(&target, &error))?;
         Ok(directory)
     }
 }
@@ -145,6 +219,15 @@ fn keep_owner_and_mode(file: &File, replaced: &Metadata) -> io::Result<()> {
     let keeps_group = new.gid() == group || fchown(file, None, Some(group)).is_ok();
     let mask = if keeps_group { 0o2777 } else { 0o777 };
     file.set_permissions(Permissions::from_mode(replaced.mode() & mask))
+}
+
+impl Data {
+    fn file(&self) -> &File {
+        match self {
+            Self::Unique(data) => data.as_file(),
+            Self::Part(part) => part.file(),
+        }
+    }
 }
 
 /// The error of a file says which.

@@ -34,6 +34,8 @@ pub const ENDED_ALREADY: &str = "the object has ended already";
 
 /// The reason of an [`Abort`](crate::Abort): another server may have claimed the ticket meanwhile.
 pub const LEASE_LOST: &str = "the lease of the ticket cannot be renewed";
+/// The reason of an [`Abort`](crate::Abort): the file that was moved could not be read again.
+pub const NOT_HASHED: &str = "the digest of the object cannot be computed";
 
 /// What files and readers are copied through where the system cannot move the bytes: 256 KiB.
 ///
@@ -88,4 +90,46 @@ pub fn regular_len(mut file: &File) -> Option<u64> {
     let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
     let cursor = file.stream_position().ok()?;
     Some(metadata.len().saturating_sub(cursor))
+}
+
+/// Whether this file was opened to be read, too.
+///
+/// ```
+/// use std::fs::File;
+///
+/// assert!(dataserver_common::object::is_readable(&File::open("Cargo.toml")?));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn is_readable(file: &File) -> bool {
+    rustix::fs::fcntl_getfl(file).is_ok_and(|flags| !flags.contains(OFlags::WRONLY))
+}
+
+/// How many bytes a file has from its cursor to this position; without a position, there is no limit.
+///
+/// ```
+/// use std::fs::File;
+/// use dataserver_common::object::left_until;
+///
+/// let file = File::open("Cargo.toml")?;
+/// assert_eq!(left_until(&file, Some(5)), 5);
+/// assert_eq!(left_until(&file, None), u64::MAX);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn left_until(mut file: &File, end: Option<u64>) -> u64 {
+    let Some(end) = end else { return u64::MAX };
+    file.stream_position().map_or(0, |cursor| end.saturating_sub(cursor))
+}
+
+/// The position of the cursor of a file after these many bytes more; `None` if it is not known how many.
+///
+/// ```
+/// use std::fs::File;
+/// use dataserver_common::object::end_after;
+///
+/// let file = File::open("Cargo.toml")?;
+/// assert_eq!(end_after(&file, Some(5)), Some(5));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn end_after(mut file: &File, left: Option<u64>) -> Option<u64> {
+    Some(file.stream_position().ok()?.saturating_add(left?))
 }

@@ -24,7 +24,18 @@ pub struct Request {
     /// `None`: what the sender knows.
     size: Option<ObjectSize>,
     /// `None` for the format that the client uses by default.
-    framed: Option<bool>,
+    format: Option<Format>,
+}
+
+/// Each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Format {
+    Bare,
+    Framed,
+    #[cfg(feature = "digest")]
+    Digest,
+    #[cfg(feature = "digest")]
+    Resumable,
 }
 
 impl Request {
@@ -38,7 +49,7 @@ impl Request {
     /// assert_eq!(Request::new(key), Request::from(key));
     /// ```
     pub const fn new(key: Key) -> Self {
-        Self { key, size: None, framed: None }
+        Self { key, size: None, format: None }
     }
 
     /// Asks for the framed format: the end of the object, the receipt and the reason for a failure are on
@@ -54,7 +65,7 @@ impl Request {
     /// ```
     #[must_use]
     pub const fn framed(self) -> Self {
-        Self { framed: Some(true), ..self }
+        self.at_least(Format::Framed)
     }
 
     /// Uses the bare format, which is the default of a client without TLS.
@@ -68,7 +79,7 @@ impl Request {
     /// ```
     #[must_use]
     pub const fn bare(self) -> Self {
-        Self { framed: Some(false), ..self }
+        Self { format: Some(Format::Bare), ..self }
     }
 
     #[doc(hidden)]
@@ -83,7 +94,51 @@ impl Request {
     /// ```
     #[must_use]
     pub fn framed_by_default(self) -> Self {
-        Self { framed: self.framed.or(Some(true)), ..self }
+        Self { format: self.format.or(Some(Format::Framed)), ..self }
+    }
+
+    /// Asks for the framed format, with a digest: the receiver commits only the object that the sender has, byte
+    /// for byte. A server without the feature `digest` refuses it.
+    ///
+    /// ```
+    /// use dataserver_common::Request;
+    /// use dataserver_core::{Direction, Key};
+    ///
+    /// let request = Request::new(Key::from_name("report")).with_digest();
+    /// assert!(request.packet(Direction::Put).has_digest());
+    /// ```
+    #[cfg(feature = "digest")]
+    #[must_use]
+    pub const fn with_digest(self) -> Self {
+        self.at_least(Format::Digest)
+    }
+
+    /// Asks for the framed format, with a digest, and for a transfer that goes on where an earlier one broke. A
+    /// receiver that stores to a file keeps what it has if the connection fails. The next transfer with the same
+    /// key and declared size to the same file goes on behind it, and the digest shows at the end whether it is
+    /// still the same object. If it is not, the transfer fails, and the next one begins at 0.
+    ///
+    /// The application of the sender gives the whole object in any case. What the receiver has is hashed, and
+    /// not sent.
+    ///
+    /// ```
+    /// use dataserver_common::Request;
+    /// use dataserver_core::{Direction, Key};
+    ///
+    /// let request = Request::new(Key::from_name("report")).resumable();
+    /// assert!(request.packet(Direction::Get).is_resumable());
+    /// ```
+    #[cfg(feature = "digest")]
+    #[must_use]
+    pub const fn resumable(self) -> Self {
+        self.at_least(Format::Resumable)
+    }
+
+    const fn at_least(self, format: Format) -> Self {
+        match self.format {
+            Some(chosen) if chosen as u8 >= format as u8 => self,
+            _ => Self { format: Some(format), ..self },
+        }
     }
 
     /// Declares this size, or none with [`ObjectSize::UNKNOWN`]. The object must have exactly this size, or
@@ -126,7 +181,14 @@ impl Request {
             Direction::Put => StartPacket::put(self.key),
             Direction::Get => StartPacket::get(self.key),
         };
-        let packet = if self.framed == Some(true) { packet.framed() } else { packet };
+        let packet = match self.format.unwrap_or(Format::Bare) {
+            Format::Bare => packet,
+            Format::Framed => packet.framed(),
+            #[cfg(feature = "digest")]
+            Format::Digest => packet.with_digest(),
+            #[cfg(feature = "digest")]
+            Format::Resumable => packet.resumable(),
+        };
         packet.with_object_size(self.size.unwrap_or(ObjectSize::UNKNOWN))
     }
 }

@@ -86,6 +86,9 @@ impl<H: Clone> SharedRegistry<H> {
         packet: &StartPacket,
         limit: Option<u64>,
     ) -> Result<ClaimGuard<'_, H>, Refusal> {
+        if packet.has_digest() && !cfg!(feature = "digest") {
+            return Err(Refusal::Unsupported);
+        }
         let Claim { handler, limit, lease, .. } =
             self.lock().claim(packet, limit, registry_now())?;
         Ok(ClaimGuard { handler: Some(handler), limit, lease: Some(lease), registry: self })

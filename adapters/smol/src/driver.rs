@@ -28,6 +28,8 @@ pub(crate) struct Driver<T: Transport + ?Sized = dyn Transport + Send> {
     attempts: u32,
     /// The lease of the ticket is renewed on a thread for blocking calls.
     renewal: Option<Task<Result<(), LeaseError>>>,
+    /// The digest of the object, which waits for another thread.
+    digest: Option<Task<io::Result<[u8; 32]>>>,
     pub(crate) transport: T,
 }
 
@@ -52,8 +54,17 @@ impl Driver {
     fn new(exchange: Exchange, transport: impl Transport + Send + 'static) -> Box<Self> {
         let timer = Timer::never();
         let (unflushed, timer_due, attempts) = (false, None, 0);
-        let renewal = None;
-        Box::new(Driver { exchange, unflushed, timer, timer_due, attempts, renewal, transport })
+        let (renewal, digest) = (None, None);
+        Box::new(Driver {
+            exchange,
+            unflushed,
+            timer,
+            timer_due,
+            attempts,
+            renewal,
+            digest,
+            transport,
+        })
     }
 
     /// Begins with the first object of a session, over a transport that is connected already.
@@ -100,7 +111,8 @@ impl Driver {
                 }
                 Action::Write { protocol, object, last } => {
                     let slices = [IoSlice::new(protocol.as_slice()), IoSlice::new(object)];
-                    ready!(self.poll_write(cx, &slices, last));
+                    let written = ready!(self.poll_write(cx, &slices, last));
+                    self.exchange.handle_written(&protocol, object, written);
                     if let Step::Read { .. } | Step::Receive { .. } | Step::Done(_) =
                         self.exchange.connection.step()
                     {
@@ -109,7 +121,7 @@ impl Driver {
                 }
                 Action::Read(buffer) => {
                     if let Some(n) = ready!(self.poll_read(cx, buffer)) {
-                        self.exchange.connection.handle_moved(n);
+                        self.exchange.handle_received(&buffer[..n]);
                     }
                 }
                 Action::ReceiveFile { file, max } => {
@@ -119,7 +131,7 @@ impl Driver {
                     });
                     match ready!(received) {
                         Some(0) => return Poll::Ready(Ok(0)),
-                        received => self.exchange.connection.handle_moved(received.unwrap_or(0)),
+                        received => self.exchange.handle_file(file, received.unwrap_or(0)),
                     }
                 }
                 Action::SendFile { file, max } => {
@@ -127,7 +139,7 @@ impl Driver {
                         .poll_attempt(cx, |transport, cx| transport.poll_send_file(cx, file, max));
                     match ready!(sent) {
                         Some(0) => return Poll::Ready(Ok(0)),
-                        sent => self.exchange.connection.handle_moved(sent.unwrap_or(0)),
+                        sent => self.exchange.handle_file(file, sent.unwrap_or(0)),
                     }
                 }
                 Action::ReadEnd => {
@@ -148,6 +160,11 @@ impl Driver {
                         self.yield_next(); // the peer has work to do: an attempt now would fail
                     }
                 }
+                Action::Skipped(n) => return Poll::Ready(Ok(n)),
+                Action::Digest => {
+                    let digest = ready!(self.poll_digest(cx));
+                    self.exchange.handle_digest(digest);
+                }
                 Action::Return => return Poll::Ready(Ok(0)),
                 Action::Fail => return Poll::Ready(Err(self.error())),
             }
@@ -157,6 +174,36 @@ impl Driver {
                 0 => {}
                 moved => return Poll::Ready(Ok(moved as usize)),
             }
+        }
+    }
+
+    /// Finishes the digest, on a thread for blocking calls if it waits for another thread.
+    fn poll_digest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<[u8; 32]>> {
+        if self.digest.is_none() {
+            let digest = self.exchange.take_digest();
+            if !digest.is_behind() {
+                return Poll::Ready(digest.finish());
+            }
+            self.digest = Some(unblock(move || digest.finish()));
+        }
+        let digest = match &mut self.digest {
+            Some(digest) => ready!(digest.poll(cx)),
+            None => self.exchange.take_digest().finish(),
+        };
+        self.digest = None;
+        Poll::Ready(digest)
+    }
+
+    /// Waits until what the system has moved is hashed, before bytes that are hashed here.
+    pub(crate) async fn catch_up(&mut self) {
+        if self.exchange.is_digest_behind() {
+            let mut digest = self.exchange.take_digest();
+            digest = unblock(move || {
+                digest.catch_up();
+                digest
+            })
+            .await;
+            self.exchange.give_digest(digest);
         }
     }
 
@@ -274,7 +321,13 @@ impl Driver {
         Poll::Ready(())
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>], last: bool) -> Poll<()> {
+    /// Returns how many bytes were written.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+        last: bool,
+    ) -> Poll<usize> {
         self.unflushed = true;
         let written = self.poll_attempt(cx, |transport, cx| match last {
             true => transport.poll_write_last(cx, slices),
@@ -282,9 +335,9 @@ impl Driver {
         });
         match ready!(written) {
             Some(0) => self.exchange.transport_failed(io::ErrorKind::WriteZero.into()),
-            written => self.exchange.connection.handle_moved(written.unwrap_or(0)),
+            written => return Poll::Ready(written.unwrap_or(0)),
         }
-        Poll::Ready(())
+        Poll::Ready(0)
     }
 
     /// Does something on the transport that may wait for the peer, until the core's deadline. `None` if

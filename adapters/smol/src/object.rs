@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use blocking::unblock;
 use dataserver_common::object::{
     ENDED_ALREADY, FIRST_BYTES, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED, WORTH_A_PIPE,
-    copy_buffer, open_regular, regular_len,
+    copy_buffer, end_after, left_until, open_regular, regular_len,
 };
 use dataserver_common::{Error, Goal, Lent, NewFile, READ_AHEAD, Receipt, Request};
 use dataserver_core::{Config, Direction, ObjectSize};
@@ -173,9 +173,31 @@ impl ObjectReader {
     /// ```
     pub async fn receive_to(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
         let path = path.as_ref().to_owned();
-        let file = unblock(move || NewFile::create(path)).await;
+        let Some((key, size)) = self.driver.exchange.to_resume() else {
+            let file = unblock(move || NewFile::create(path)).await;
+            let file = self.sink(file).await?;
+            self.receive_file(file.file()).await?;
+            return self.store(file).await;
+        };
+        let file = unblock(move || NewFile::resume(path, key, size)).await;
         let file = self.sink(file).await?;
-        self.receive_file(file.file()).await?;
+        let offset = self.sink(file.offset()).await?;
+        self.driver.exchange.resume(file.file(), offset);
+        let had_claim = self.driver.exchange.set_holds_claim(true);
+        let received = self.receive_file(file.file()).await;
+        match &received {
+            Err(error) if error.is_mismatch() => file.discard(), // before the sender knows
+            Err(_) => drop(file),
+            Ok(_) => {
+                self.driver.exchange.set_holds_claim(had_claim);
+                return self.store(file).await;
+            }
+        }
+        self.driver.exchange.set_holds_claim(had_claim);
+        Err(self.driver.conclude().await)
+    }
+
+    async fn store(mut self, file: NewFile) -> Result<Receipt, Error> {
         let data = self.sink(file.file().try_clone()).await?;
         let synced = unblock(move || data.sync_all()).await;
         self.sink(synced).await?;
@@ -209,7 +231,7 @@ impl ObjectReader {
     /// Ok(object.commit().await?)
     /// # }
     /// ```
-    pub async fn receive_file(&mut self, mut file: &File) -> Result<u64, Error> {
+    pub async fn receive_file(&mut self, file: &File) -> Result<u64, Error> {
         let before = self.driver.exchange.connection.moved();
         if self.declared_size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
             while self.receive_some(file).await? > 0 {}
@@ -218,19 +240,19 @@ impl ObjectReader {
         loop {
             match poll_fn(|cx| self.poll_receive(cx, &mut buffer)).await? {
                 0 => return Ok(self.driver.exchange.connection.moved() - before),
-                n => self.sink(file.write_all(&buffer[..n])).await?,
+                n => self.write_to(file, &buffer[..n]).await?,
             }
         }
     }
 
     /// Receives what was read ahead, or what the system can move to the file. 0 if the rest is to be read
     /// and written.
-    async fn receive_some(&mut self, mut file: &File) -> Result<usize, Error> {
+    async fn receive_some(&mut self, file: &File) -> Result<usize, Error> {
         match self.driver.run(Goal::ReceiveFile(file)).await? {
             0 if self.driver.exchange.has_read_ahead() => {
                 let mut ahead = vec![0; READ_AHEAD];
                 let read = self.driver.run(Goal::Receive(&mut ahead)).await?;
-                self.sink(file.write_all(&ahead[..read])).await?;
+                self.write_to(file, &ahead[..read]).await?;
                 Ok(read)
             }
             received => Ok(received),
@@ -275,6 +297,12 @@ impl ObjectReader {
             ready!(self.driver.poll_renew_lease(cx))?;
         }
         Poll::Ready(Ok(received))
+    }
+
+    async fn write_to(&mut self, mut file: &File, bytes: &[u8]) -> Result<(), Error> {
+        self.sink(file.write_all(bytes)).await?;
+        self.driver.exchange.handle_stored(file, bytes.len());
+        Ok(())
     }
 
     /// Reports that the object is durable: gives the sender its receipt.
@@ -518,17 +546,13 @@ impl ObjectWriter {
         let declared = len.filter(|len| {
             *len >= FIRST_BYTES as u64 && self.driver.exchange.declare_known_size(*len)
         });
+        let end = end_after(file, declared.map(|len| len - FIRST_BYTES as u64));
         let rest = AbortOnDrop(&mut self);
         rest.0.send_all(&first).await?;
         drop(first); // no buffer is held for what follows
-        let mut left = declared.map_or(u64::MAX, |len| len - FIRST_BYTES as u64);
-        loop {
-            match rest.0.driver.run(Goal::SendFile { file, max: left }).await? {
-                0 => break,
-                n => left -= n as u64,
-            }
-        }
-        let mut file = file.take(left);
+        while rest.0.driver.run(Goal::SendFile { file, end }).await? > 0 {}
+        rest.0.driver.catch_up().await;
+        let mut file = file.take(left_until(file, end));
         let mut buffer = rest.0.source(copy_buffer()).await?;
         loop {
             match rest.0.read_of(file.read(&mut buffer)).await? {

@@ -68,23 +68,24 @@ impl Driver {
                 }
                 Action::Write { protocol, object, last } => {
                     let slices = [IoSlice::new(protocol.as_slice()), IoSlice::new(object)];
-                    self.write(&slices, last);
+                    let written = self.write(&slices, last);
+                    self.exchange.handle_written(&protocol, object, written);
                 }
                 Action::Read(buffer) => {
                     if let Some(n) = self.read(buffer) {
-                        self.exchange.connection.handle_moved(n);
+                        self.exchange.handle_received(&buffer[..n]);
                     }
                 }
                 Action::ReceiveFile { file, max } => {
                     match self.attempt_read(|transport| transport.receive_file(file, max)) {
                         Some(0) => return Ok(0),
-                        received => self.exchange.connection.handle_moved(received.unwrap_or(0)),
+                        received => self.exchange.handle_file(file, received.unwrap_or(0)),
                     }
                 }
                 Action::SendFile { file, max } => {
                     match self.attempt(|transport| transport.send_file(file, max)) {
                         Some(0) => return Ok(0),
-                        sent => self.exchange.connection.handle_moved(sent.unwrap_or(0)),
+                        sent => self.exchange.handle_file(file, sent.unwrap_or(0)),
                     }
                 }
                 Action::ReadEnd => {
@@ -101,6 +102,11 @@ impl Driver {
                     if self.attempt(|transport| transport.shut_down().map(|()| 0)).is_some() {
                         self.exchange.connection.handle_shutdown();
                     }
+                }
+                Action::Skipped(n) => return Ok(n),
+                Action::Digest => {
+                    let digest = self.exchange.take_digest().finish();
+                    self.exchange.handle_digest(digest);
                 }
                 Action::Return => return Ok(0),
                 Action::Fail => return Err(self.error()),
@@ -212,7 +218,8 @@ impl Driver {
         Some(())
     }
 
-    fn write(&mut self, slices: &[IoSlice<'_>], last: bool) {
+    /// Returns how many bytes were written.
+    fn write(&mut self, slices: &[IoSlice<'_>], last: bool) -> usize {
         self.unflushed = true;
         let written = self.attempt(|transport| match last {
             true => transport.write_last(slices),
@@ -220,8 +227,9 @@ impl Driver {
         });
         match written {
             Some(0) => self.exchange.transport_failed(io::ErrorKind::WriteZero.into()),
-            written => self.exchange.connection.handle_moved(written.unwrap_or(0)),
+            written => return written.unwrap_or(0),
         }
+        0
     }
 
     /// Does something on the transport that may wait for the peer, until the core's deadline. `None` if

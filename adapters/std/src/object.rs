@@ -9,7 +9,7 @@ use std::path::Path;
 
 use dataserver_common::object::{
     ENDED_ALREADY, FIRST_BYTES, LEASE_LOST, SEND_GIVEN_UP, SINK_FAILED, SOURCE_FAILED,
-    WORTH_A_PIPE, copy_buffer, open_regular, regular_len,
+    WORTH_A_PIPE, copy_buffer, end_after, left_until, open_regular, regular_len,
 };
 use dataserver_common::{Error, Goal, Lent, NewFile, READ_AHEAD, Receipt, Request};
 use dataserver_core::{Config, Direction, ObjectSize};
@@ -152,8 +152,29 @@ impl ObjectReader {
     /// # Ok::<(), dataserver_std::Error>(())
     /// ```
     pub fn receive_to(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
-        let stored = NewFile::create(path).map_err(|error| self.sink_failed(error))?;
-        self.receive_file(stored.file())?;
+        let Some((key, size)) = self.driver.exchange.to_resume() else {
+            let stored = NewFile::create(path).map_err(|error| self.sink_failed(error))?;
+            self.receive_file(stored.file())?;
+            return self.store(stored);
+        };
+        let stored = NewFile::resume(path, key, size).map_err(|error| self.sink_failed(error))?;
+        let offset = stored.offset().map_err(|error| self.sink_failed(error))?;
+        self.driver.exchange.resume(stored.file(), offset);
+        let had_claim = self.driver.exchange.set_holds_claim(true);
+        let received = self.receive_file(stored.file());
+        match &received {
+            Err(error) if error.is_mismatch() => stored.discard(), // before the sender knows
+            Err(_) => drop(stored),
+            Ok(_) => {
+                self.driver.exchange.set_holds_claim(had_claim);
+                return self.store(stored);
+            }
+        }
+        self.driver.exchange.set_holds_claim(had_claim);
+        Err(self.driver.conclude())
+    }
+
+    fn store(mut self, stored: NewFile) -> Result<Receipt, Error> {
         stored.file().sync_all().map_err(|error| self.sink_failed(error))?;
         self.renew_lease()?;
         stored.commit().map_err(|error| self.sink_failed(error))?;
@@ -175,7 +196,7 @@ impl ObjectReader {
     /// Ok(object.commit()?)
     /// # }
     /// ```
-    pub fn receive_file(&mut self, mut file: &File) -> Result<u64, Error> {
+    pub fn receive_file(&mut self, file: &File) -> Result<u64, Error> {
         let before = self.driver.exchange.connection.moved();
         if self.declared_size().bytes().is_none_or(|bytes| bytes > WORTH_A_PIPE) {
             while self.receive_some(file)? > 0 {}
@@ -184,19 +205,19 @@ impl ObjectReader {
         loop {
             match self.receive(&mut buffer)? {
                 0 => return Ok(self.driver.exchange.connection.moved() - before),
-                n => file.write_all(&buffer[..n]).map_err(|error| self.sink_failed(error))?,
+                n => self.write_to(file, &buffer[..n])?,
             }
         }
     }
 
     /// Receives what was read ahead, or what the system can move to the file. 0 if the rest is to be read
     /// and written.
-    fn receive_some(&mut self, mut file: &File) -> Result<usize, Error> {
+    fn receive_some(&mut self, file: &File) -> Result<usize, Error> {
         match self.driver.run(Goal::ReceiveFile(file))? {
             0 if self.driver.exchange.has_read_ahead() => {
                 let mut ahead = [0; READ_AHEAD];
                 let read = self.driver.run(Goal::Receive(&mut ahead))?;
-                file.write_all(&ahead[..read]).map_err(|error| self.sink_failed(error))?;
+                self.write_to(file, &ahead[..read])?;
                 Ok(read)
             }
             received => Ok(received),
@@ -234,6 +255,12 @@ impl ObjectReader {
             self.renew_lease()?;
         }
         Ok(received)
+    }
+
+    fn write_to(&mut self, mut file: &File, bytes: &[u8]) -> Result<(), Error> {
+        file.write_all(bytes).map_err(|error| self.sink_failed(error))?;
+        self.driver.exchange.handle_stored(file, bytes.len());
+        Ok(())
     }
 
     /// Reports that the object is durable: gives the sender its receipt.
@@ -445,16 +472,12 @@ impl ObjectWriter {
         let declared = len.filter(|len| {
             *len >= FIRST_BYTES as u64 && self.driver.exchange.declare_known_size(*len)
         });
+        let end = end_after(file, declared.map(|len| len - FIRST_BYTES as u64));
         self.send_rest(|object| {
             object.send_all(&first)?;
             drop(first); // no buffer is held for what follows
-            let mut left = declared.map_or(u64::MAX, |len| len - FIRST_BYTES as u64);
-            loop {
-                match object.driver.run(Goal::SendFile { file, max: left })? {
-                    0 => return object.copy(&mut file.take(left)),
-                    n => left -= n as u64,
-                }
-            }
+            while object.driver.run(Goal::SendFile { file, end })? > 0 {}
+            object.copy(&mut file.take(left_until(file, end)))
         })?;
         self.finish()
     }

@@ -11,7 +11,12 @@ use crate::adapter::DynAdapter;
 /// The request that leads to exactly this start packet.
 fn request(packet: StartPacket) -> Request {
     let request = Request::new(packet.key()).size(packet.size());
-    if packet.is_framed() { request.framed() } else { request }
+    match packet {
+        _ if packet.is_resumable() => request.resumable(),
+        _ if packet.has_digest() => request.with_digest(),
+        _ if packet.is_framed() => request.framed(),
+        _ => request,
+    }
 }
 
 /// The adapter with this name.

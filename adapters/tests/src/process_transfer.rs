@@ -24,6 +24,8 @@ pub struct ProcessTransfer {
     pub direction: Direction,
     /// Whether the start packet declares the size of the object.
     pub declared: bool,
+    /// Whether it can be resumed. If not, the receiver stores to [`part`](Self::part) first.
+    pub resumable: bool,
     /// Number of bytes after which the sender reports progress.
     pub notify_at: usize,
 }
@@ -70,8 +72,10 @@ impl ProcessTransfer {
         let size = Some(size).filter(|_| self.declared);
         let (packet, script) = match self.direction {
             Direction::Put => (put(size), self.send(progress)),
+            Direction::Get if self.resumable => (get(size), self.store()),
             Direction::Get => (get(size), [&self.store()[..], &[Op::Commit]].concat()),
         };
+        let packet = if self.resumable { packet.resumable() } else { packet };
         client.client(address, packet, long_timeouts(), &script)
     }
 
@@ -82,6 +86,9 @@ impl ProcessTransfer {
     }
 
     fn store(&self) -> Vec<Op> {
+        if self.resumable {
+            return vec![Op::ReceiveTo(self.target())];
+        }
         vec![Op::ReceiveFile(self.part()), Op::Persist(self.part(), self.target())]
     }
 
@@ -107,25 +114,27 @@ impl ProcessTransfer {
         };
         let size = if self.declared { "declared" } else { "unknown" };
         let directory = self.directory.to_str().expect("a path in UTF-8");
+        let resume = if self.resumable { "resumable" } else { "once" };
         let notify_at = self.notify_at.to_string();
-        let arguments = ["transfer", directory, direction, size, &notify_at];
+        let arguments = ["transfer", directory, direction, size, resume, &notify_at];
         Process::start(program, &[&arguments, role].concat())
     }
 }
 
-/// Runs in the process. The arguments are `DIRECTORY put|get declared|unknown NOTIFY_AT`, and then
-/// `serve ADAPTER` or `client ADAPTER ADDRESS`.
+/// Runs in the process. The arguments are `DIRECTORY put|get declared|unknown resumable|once NOTIFY_AT`,
+/// and then `serve ADAPTER` or `client ADAPTER ADDRESS`.
 ///
 /// A server prints `listening ADDRESS`, a sender `notified` when enough bytes were sent, and both sides
 /// at the end `receipt` or `failed REASON`. Then they wait to be killed.
 pub(crate) fn run(arguments: &[&str], progress: &Sender<Vec<u8>>) {
-    let [directory, direction, size, notify_at, ref role @ ..] = *arguments else {
+    let [directory, direction, size, resume, notify_at, ref role @ ..] = *arguments else {
         panic!("arguments: {arguments:?}");
     };
     let transfer = ProcessTransfer {
         directory: Path::new(directory).into(),
         direction: if direction == "put" { Direction::Put } else { Direction::Get },
         declared: size == "declared",
+        resumable: resume == "resumable",
         notify_at: notify_at.parse().expect("a number"),
     };
     match *role {

@@ -77,7 +77,7 @@ fn errors_of_a_server(server: DynAdapter) {
         (
             start(2, 10),
             false,
-            "malformed start packet: type 2, expected 0 (put), 1 (get), 128 (framed put) or 129 (framed get)",
+            "malformed start packet: type 2, expected 0 (put) or 1 (get), alone or plus 128 (framed), 160 (with a digest) or 224 (resumable)",
         ),
         (
             start(0, -2),

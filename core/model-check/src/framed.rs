@@ -46,6 +46,21 @@ pub struct Object {
     pub declared: Option<u64>,
     /// Whether the server has a registration for it.
     pub registered: bool,
+    /// What follows the object, or precedes it.
+    pub features: Features,
+    /// The sender computes the digest of the object, and sends other bytes: the source has changed.
+    pub changes: bool,
+}
+
+/// The features of the framed format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Features {
+    /// Neither a digest nor resume.
+    None,
+    /// A digest.
+    Digest,
+    /// A digest, and the receiver has these bytes of an earlier attempt. They may be any.
+    Resume(&'static [u8]),
 }
 
 /// What a stream does.
@@ -68,6 +83,8 @@ pub enum Deviation {
     ByteAfterLast,
     /// R12: a sender writes ABORT inside a body.
     AbortInsideBody,
+    /// R9: both sides compute the digest of what this connection has moved.
+    DigestWithoutPart,
     /// R14: a side closes as soon as it has written ABORT.
     ClosesAfterAbort,
     /// R14: a sender that has written ABORT only drops what comes.
@@ -143,6 +160,14 @@ pub enum Action {
     Cut(Role, usize),
 }
 
+/// The digest of a few bytes: they themselves, and how many they are.
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest[0] = 0xd0 | bytes.len() as u8;
+    digest[1..=bytes.len()].copy_from_slice(bytes);
+    digest
+}
+
 const NOW: Instant = Instant::new(Duration::ZERO);
 
 fn config() -> Config {
@@ -152,20 +177,46 @@ fn config() -> Config {
 
 impl Framed {
     fn packet(&self, object: usize) -> StartPacket {
-        let Object { direction, declared, .. } = self.objects[object];
+        let Object { direction, declared, features, .. } = self.objects[object];
         let key = Key::from_bytes([object as u8; 16]);
         let packet = match direction {
             Direction::Put => StartPacket::put(key),
             Direction::Get => StartPacket::get(key),
         };
         let packet = declared.map_or(packet, |size| packet.with_size(size).expect("a small size"));
-        if self.bare { packet } else { packet.framed() }
+        match features {
+            _ if self.bare => packet,
+            Features::None => packet.framed(),
+            Features::Digest => packet.with_digest(),
+            Features::Resume(_) => packet.resumable(),
+        }
     }
 
     /// The bytes of an object tell it from others, and from frames.
     fn bytes(&self, object: usize) -> Vec<u8> {
         let size = self.objects.get(object).map_or(0, |object| object.size);
         (0..size).map(|at| 0xa0 + 0x10 * object as u8 + at).collect()
+    }
+
+    /// What the sender sends.
+    fn sent_bytes(&self, object: usize) -> Vec<u8> {
+        let mut bytes = self.bytes(object);
+        if let (Some(last), true) = (bytes.last_mut(), self.changes(object)) {
+            *last ^= 1;
+        }
+        bytes
+    }
+
+    fn changes(&self, object: usize) -> bool {
+        self.objects.get(object).is_some_and(|object| object.changes)
+    }
+
+    /// What the receiver has of an earlier attempt.
+    fn part(&self, object: usize) -> &'static [u8] {
+        match self.objects.get(object).map(|object| object.features) {
+            Some(Features::Resume(part)) => part,
+            _ => &[],
+        }
     }
 
     fn sender(&self, object: usize) -> Role {
@@ -215,7 +266,7 @@ impl Model for Framed {
                 Step::Read { .. } | Step::Receive { .. } | Step::AwaitEnd => true,
                 Step::Write { bytes, payload } => {
                     // The first byte alone, and then the rest.
-                    if [12, 25, 37].contains(&bytes.len()) && payload < 3 {
+                    if [12, 25, 32, 37].contains(&bytes.len()) && payload < 3 {
                         actions.push(Action::StepByte(role));
                     }
                     false
@@ -313,12 +364,14 @@ impl Model for Framed {
                 let gave_up = world.parties.iter().any(Party::has_given_up);
                 let is_ended = world.disturbed || world.closing || gave_up;
                 !world.is_over() || is_ended || {
-                    let fits = |object: &Object| {
+                    let fits = |index: &usize| {
+                        let object = &model.objects[*index];
                         let right =
                             object.declared.is_none_or(|size| size == u64::from(object.size));
-                        right && object.registered
+                        let is_part = model.bytes(*index).starts_with(model.part(*index));
+                        right && object.registered && is_part && !object.changes
                     };
-                    let fit = model.objects.iter().take_while(|object| fits(object)).count();
+                    let fit = (0..model.objects.len()).take_while(fits).count();
                     world.parties.iter().all(|party| {
                         party.results.iter().filter(|result| result.is_ok()).count() == fit
                     })
@@ -423,23 +476,24 @@ impl World {
             }
             Step::Offer { .. } if model.bare => connection.offer(0, true),
             Step::Offer { .. } => {
-                let bytes = model.bytes(object);
-                let left = bytes.len() - connection.moved() as usize;
+                let (size, position) = (model.bytes(object).len(), connection.position() as usize);
+                let left = size.saturating_sub(position);
                 match model.objects[object].declared {
                     Some(declared) if model.is(Deviation::LastAtDeclaredSize) => {
-                        let left = left.min((declared - connection.moved()) as usize);
+                        let left = left.min(declared as usize - position);
                         connection.offer(left, true);
                     }
+                    _ if position > size => connection.reject_offset(size as u64),
                     _ => connection.offer(left, true),
                 }
             }
             Step::Write { bytes, payload } => {
-                let moved = connection.moved() as usize;
-                let object = model.bytes(object);
+                let position = connection.position() as usize;
+                let object = model.sent_bytes(object);
                 let mut bytes = bytes.to_vec();
                 // Without this, a side is never inside a body.
                 let payload = if model.is(Deviation::AbortInsideBody) { 0 } else { payload };
-                bytes.extend(object.iter().skip(moved).take(payload));
+                bytes.extend(object.iter().skip(position).take(payload));
                 bytes.truncate(most);
                 self.write(role, &bytes);
                 connection.handle_moved(bytes.len());
@@ -453,12 +507,13 @@ impl World {
                     self.write(role, &[0x55]);
                 }
             }
-            Step::Send { .. } if connection.moved() == model.bytes(object).len() as u64 => {
+            Step::Send { .. } if connection.position() == model.bytes(object).len() as u64 => {
                 connection.offer(0, true);
             }
             Step::Send { max } => {
-                let moved = connection.moved() as usize;
-                let bytes: Vec<_> = model.bytes(object).into_iter().skip(moved).take(max).collect();
+                let position = connection.position() as usize;
+                let bytes = model.sent_bytes(object);
+                let bytes: Vec<_> = bytes.into_iter().skip(position).take(max).collect();
                 self.write(role, &bytes);
                 connection.handle_moved(bytes.len());
             }
@@ -476,6 +531,21 @@ impl World {
                 party.committed.resize(object, None);
                 party.committed.push(Some(received));
                 connection.committed();
+            }
+            Step::Resume => {
+                party.received = model.part(object).to_vec();
+                connection.resume(party.received.len() as u64);
+            }
+            Step::Digest => {
+                let bytes = match model.sends(role, object) {
+                    true => model.bytes(object),
+                    false => party.received.clone(),
+                };
+                let from = match model.is(Deviation::DigestWithoutPart) {
+                    true => (connection.position() - connection.moved()) as usize,
+                    false => 0,
+                };
+                connection.digest(digest(&bytes[from..]));
             }
             Step::Peek => connection.handle_still_open(),
             Step::Shutdown => {
@@ -544,6 +614,9 @@ impl World {
             Err(cause) => {
                 let failed = match cause {
                     Cause::Peer(PeerError::Aborted(reason)) => Failed::Aborted(reason.code()),
+                    Cause::Peer(PeerError::DigestMismatch | PeerError::OffsetBeyondSize { .. }) => {
+                        Failed::Own
+                    }
                     Cause::Peer(_) => Failed::Other,
                     _ => Failed::Own,
                 };

@@ -132,6 +132,7 @@ impl Party {
         let most = |max: usize, there: u64| max.min(usize::try_from(there).unwrap_or(max));
         match (connection.step(), stream.incoming(role)) {
             (Step::Decide(_) | Step::Offer { .. } | Step::Commit | Step::Done(_), _) => vec![0],
+            (Step::Resume | Step::Digest, _) => unreachable!("the bare format has no digest"),
             _ if stream.is_broken(role) => vec![0],
             (Step::Read { max }, Incoming::Header(there)) => boundaries(setup, max, there),
             (Step::Write { bytes, payload }, _) => {

@@ -2,13 +2,15 @@
 
 use dataserver_core::Direction;
 use dataserver_model_check::framed::{
-    CLOSING, DEADLOCK, Deviation, Framed, Kind, LOST, Object, REASON, RECEIPT, SUCCESS, WHOLE,
+    CLOSING, DEADLOCK, Deviation, Features, Framed, Kind, LOST, Object, REASON, RECEIPT, SUCCESS,
+    WHOLE,
 };
 use dataserver_model_check::longest_run;
 use stateright::{Checker, Expectation, Model};
 
 const fn object(direction: Direction, size: u8, declared: Option<u64>) -> Object {
-    Object { direction, size, declared, registered: true }
+    let (features, changes) = (Features::None, false);
+    Object { direction, size, declared, registered: true, features, changes }
 }
 
 const PUT: Object = object(Direction::Put, 3, None);
@@ -50,6 +52,61 @@ fn one_object_over_a_stream_that_delivers_everything() {
     for objects in SINGLE {
         check(&Framed { objects, stream: Kind::Tcp, ..ANY });
     }
+}
+
+fn one(object: Object) -> &'static [Object] {
+    Box::leak(Box::new([object]))
+}
+
+/// The receiver has nothing, a part, the whole object, another object, or more than the object.
+const PARTS: [&[u8]; 5] =
+    [&[], &[0xa0], &[0xa0, 0xa1, 0xa2], &[0xa0, 0xff], &[0xa0, 0xa1, 0xa2, 0xa3]];
+
+#[test]
+fn a_resumed_object_is_whole_or_it_fails() {
+    for direction in [Direction::Put, Direction::Get] {
+        for part in PARTS {
+            let features = Features::Resume(part);
+            let objects = one(Object { features, ..object(direction, 3, None) });
+            check(&Framed { objects, ..ANY });
+            check(&Framed { objects, timers: true, aborts: false, ..ANY });
+            check(&Framed { objects, stream: Kind::Tcp, ..ANY });
+        }
+    }
+}
+
+#[test]
+fn a_part_beyond_the_declared_size_is_an_error() {
+    for direction in [Direction::Put, Direction::Get] {
+        let features = Features::Resume(PARTS[4]);
+        let objects = one(Object { features, ..object(direction, 3, Some(3)) });
+        check(&Framed { objects, ..ANY });
+    }
+}
+
+#[test]
+fn a_changed_source_never_becomes_a_receipt_with_a_digest() {
+    for direction in [Direction::Put, Direction::Get] {
+        for features in [Features::Digest, Features::Resume(&[0xa0])] {
+            for changes in [false, true] {
+                let objects = one(Object { features, changes, ..object(direction, 2, Some(2)) });
+                check(&Framed { objects, ..ANY });
+                check(&Framed { objects, stream: Kind::Tcp, ..ANY });
+            }
+        }
+        let objects = one(Object { changes: true, ..object(direction, 2, None) });
+        fails(&Framed { objects, stream: Kind::Tcp, ..ANY }, &[RECEIPT, WHOLE, SUCCESS]);
+    }
+}
+
+#[test]
+fn a_digest_that_does_not_cover_the_part_commits_a_mixture() {
+    let features = Features::Resume(&[0xff]);
+    let objects = one(Object { features, ..object(Direction::Put, 2, None) });
+    let setup = Framed { objects, stream: Kind::Tcp, ..ANY };
+    check(&setup);
+    let deviation = Some(Deviation::DigestWithoutPart);
+    fails(&Framed { deviation, ..setup }, &[RECEIPT, WHOLE, SUCCESS]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What an application decided or did.
 
 use super::{Connection, Next, State};
-use crate::error::{LocalError, Refusal};
-use crate::frame::{Frame, FrameParser};
+use crate::error::{LocalError, PeerError, Refusal};
+use crate::frame::{Frame, FrameParser, MAX_VALUE};
 use crate::output::Output;
 use crate::start_packet::ObjectSize;
 
@@ -29,6 +29,10 @@ impl Connection {
         self.take_side(packet.size(), self.sends(), limit);
         match self.state {
             State::Decide if !packet.is_framed() => self.begin_object(),
+            State::Decide if packet.is_resumable() && self.sends() => {
+                self.enter(State::ReadOpen(FrameParser::new()));
+            }
+            State::Decide if packet.is_resumable() => self.enter(State::Resume),
             State::Decide if self.sends() => self.enter(State::Offer),
             State::Decide => self.enter(State::ReadFrame(FrameParser::new())),
             _ => {} // it was too large
@@ -75,6 +79,96 @@ impl Connection {
             State::Decide => self.give_up(reason),
             _ => self.misuse("refuse"),
         }
+    }
+
+    /// Receiver of a resumable transfer: these many bytes of the object are there, from an earlier attempt. The
+    /// sender sends the rest.
+    ///
+    /// If they are more than were declared or are allowed, the connection fails
+    /// ([`LocalError::OffsetBeyondSize`]). The digest shows at the end whether they are bytes of this object.
+    ///
+    /// ```
+    /// use dataserver_core::{Config, Connection, Frame, Instant, Key, StartPacket, Step};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start")).resumable();
+    /// let mut server = Connection::server(Config::default(), Instant::default());
+    /// server.handle_read(packet.as_bytes());
+    /// server.accept(None);
+    /// assert_eq!(server.step(), Step::Resume);
+    /// server.resume(7);
+    /// let open = Frame::Open { offset: 7 }.to_bytes();
+    /// assert_eq!(server.step(), Step::Write { bytes: &open, payload: 0 });
+    /// ```
+    pub fn resume(&mut self, offset: u64) {
+        if self.state != State::Resume {
+            return self.misuse("resume");
+        }
+        let size = self.transfer.bound().min(MAX_VALUE);
+        if offset > size {
+            return self.give_up(LocalError::OffsetBeyondSize { offset, size });
+        }
+        self.resume_at(offset);
+        self.output.add_frame(&Frame::Open { offset });
+        self.enter(State::Write(Next::ReadFrame));
+    }
+
+    /// Sender of a resumable transfer, in its first [`Step::Offer`]: the object has only these many bytes, which
+    /// are fewer than the receiver says it has ([`position`](Self::position)).
+    ///
+    /// The connection fails, and the receiver discards its bytes. Where the size is declared, this is noticed
+    /// without it.
+    ///
+    /// ```
+    /// use dataserver_core::{Cause, Config, Connection, Frame, Instant, Key, PeerError, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start")).resumable();
+    /// let mut client = Connection::client(Config::default(), packet, Instant::default());
+    /// client.handle_moved(25);
+    /// client.handle_read(&Frame::Open { offset: 7 }.to_bytes());
+    /// client.reject_offset(5);
+    /// let error = Cause::Peer(PeerError::OffsetBeyondSize { offset: 7, size: 5 });
+    /// assert_eq!(client.outcome(), Some(Err(error)));
+    /// ```
+    pub fn reject_offset(&mut self, size: u64) {
+        match self.state {
+            State::Offer if size < self.resumed && self.moved() == 0 => {
+                self.give_up(PeerError::OffsetBeyondSize { offset: self.resumed, size });
+            }
+            _ => self.misuse("reject_offset"),
+        }
+    }
+
+    /// The transfer goes on behind these many bytes, which are within the bound.
+    pub(super) fn resume_at(&mut self, offset: u64) {
+        self.resumed = offset;
+        self.transfer.resume(offset);
+    }
+
+    /// With a digest: this is the BLAKE3 digest of the whole object, as it was sent or is stored.
+    ///
+    /// The core does not compute it. A sender writes it. A receiver compares it with that of the sender, and
+    /// if they differ, the connection fails ([`PeerError::DigestMismatch`]).
+    ///
+    /// ```
+    /// use dataserver_core::{Config, Connection, Instant, Key, StartPacket, Step};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start")).with_digest();
+    /// let mut client = Connection::client(Config::default(), packet, Instant::default());
+    /// client.offer(3, true);
+    /// client.handle_moved(25 + 12 + 3);
+    /// assert_eq!(client.step(), Step::Digest);
+    /// client.digest([7; 32]);
+    /// assert_eq!(client.step(), Step::Write { bytes: &[7; 32], payload: 0 });
+    /// ```
+    pub fn digest(&mut self, digest: [u8; 32]) {
+        if self.state != State::Digest {
+            return self.misuse("digest");
+        }
+        self.output = Output::digest(&digest);
+        self.enter(match self.sends() {
+            true => State::Write(Next::ReadFrame),
+            false => State::ReadDigest,
+        });
     }
 
     /// Sender: the application has `n` more bytes of the object, and the object ends with them if
@@ -163,7 +257,7 @@ impl Connection {
     pub fn committed(&mut self) {
         match self.state {
             State::Commit if self.is_framed() => {
-                self.output.add_frame(&Frame::Receipt { size: self.moved() });
+                self.output = Output::frame(&Frame::Receipt { size: self.position() });
                 self.enter(State::Write(Next::Done));
             }
             State::Commit => self.enter(State::Shutdown),

@@ -39,7 +39,12 @@ impl Connection {
     /// The steps that are not taken for each chunk. They are apart, so that the compiler inlines the others.
     fn step_between_chunks(&self) -> Step<'_> {
         match (&self.state, self.packet()) {
-            (State::ReadFrame(parser), _) => Step::Read { max: parser.missing() },
+            (State::ReadFrame(parser) | State::ReadOpen(parser), _) => {
+                Step::Read { max: parser.missing() }
+            }
+            (State::ReadDigest, _) => Step::Read { max: self.output.left() },
+            (State::Resume, _) => Step::Resume,
+            (State::Digest, _) => Step::Digest,
             (State::Decide, Some(packet)) => Step::Decide(packet),
             (State::OfferEnd, _) => Step::Offer { max: self.transfer.chunk_len() },
             (State::Peek, _) => Step::Peek,
@@ -48,7 +53,7 @@ impl Connection {
             (State::AwaitEnd, _) => Step::AwaitEnd,
             (State::Done, _) => Step::Done(match self.failure {
                 Some(cause) => Err(cause),
-                None => Ok(self.moved()),
+                None => Ok(self.position()),
             }),
             _ => Step::Read { max: self.packet.missing() },
         }
@@ -74,7 +79,7 @@ impl Connection {
     pub fn outcome(&self) -> Option<Result<u64, Cause>> {
         match (self.failure, &self.state) {
             (Some(cause), _) => Some(Err(cause)),
-            (None, State::Done) => Some(Ok(self.moved())),
+            (None, State::Done) => Some(Ok(self.position())),
             (None, _) => None,
         }
     }
@@ -91,7 +96,7 @@ impl Connection {
         self.packet.packet()?.ok()
     }
 
-    /// How many bytes of the object have moved.
+    /// How many bytes of the object have moved over this connection.
     ///
     /// ```
     /// use dataserver_core::{Config, Connection, Instant};
@@ -100,6 +105,24 @@ impl Connection {
     /// assert_eq!(connection.moved(), 0);
     /// ```
     pub fn moved(&self) -> u64 {
+        self.position().saturating_sub(self.resumed)
+    }
+
+    /// The place in the object in bytes: what has [`moved`](Self::moved), and what the receiver had before.
+    ///
+    /// In the first [`Step::Offer`] of a resumable transfer it is the place from which the sender goes on.
+    ///
+    /// ```
+    /// use dataserver_core::{Config, Connection, Frame, Instant, Key, StartPacket, Step};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start")).resumable();
+    /// let mut client = Connection::client(Config::default(), packet, Instant::default());
+    /// client.handle_moved(25);
+    /// client.handle_read(&Frame::Open { offset: 7 }.to_bytes());
+    /// assert_eq!(client.step(), Step::Offer { max: 4 << 20 });
+    /// assert_eq!((client.position(), client.moved()), (7, 0));
+    /// ```
+    pub fn position(&self) -> u64 {
         self.transfer.moved()
     }
 
@@ -120,6 +143,10 @@ impl Connection {
 
     pub(super) fn sends(&self) -> bool {
         self.transfer.side() == Side::Sender
+    }
+
+    pub(super) fn has_digest(&self) -> bool {
+        self.packet().is_some_and(|packet| packet.has_digest())
     }
 
     pub(super) fn is_framed(&self) -> bool {

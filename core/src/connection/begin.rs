@@ -1,7 +1,7 @@
 //! How a connection begins: as server or client, on a new stream or behind an object.
 
 use super::timers::or_forever;
-use super::{Connection, Next, State, Total};
+use super::{Connection, Next, State};
 use crate::config::Config;
 use crate::error::LocalError;
 use crate::output::Output;
@@ -43,7 +43,9 @@ impl Connection {
     pub fn client(config: Config, packet: StartPacket, now: Instant) -> Self {
         let state = match (packet.is_framed(), packet.direction()) {
             (false, _) => State::Write(Next::Object),
+            (true, Direction::Put) if packet.is_resumable() => State::Write(Next::ReadOpen),
             (true, Direction::Put) => State::Offer,
+            (true, Direction::Get) if packet.is_resumable() => State::Resume,
             (true, Direction::Get) => State::Write(Next::ReadFrame),
         };
         let mut client = Self::new(state, config, now);
@@ -89,7 +91,8 @@ impl Connection {
         let start = or_forever(config.timeouts.start);
         let mut server = Self::new(State::ReadPacket { start }, config, now);
         server.is_later = true;
-        server.total = Total::NotBegun(or_forever(config.timeouts.total));
+        server.total = Instant::new(or_forever(config.timeouts.total));
+        server.total_has_begun = false;
         server.retry = Some(now.saturating_add(or_forever(config.timeouts.keep_alive)));
         server.tries = 1;
         server
@@ -148,13 +151,14 @@ impl Connection {
             output: Output::NONE,
             // Until the start packet is known.
             transfer: Transfer::new(Side::Receiver, ObjectSize::UNKNOWN, limit, chunk),
+            resumed: 0,
             body_left: 0,
             body_is_last: false,
             is_later: false,
-            dropped: 0,
             tries: 0,
             retry: None,
-            total: Total::Ends(now.saturating_add(or_forever(timeouts.total))),
+            total: now.saturating_add(or_forever(timeouts.total)),
+            total_has_begun: true,
             idle: or_forever(timeouts.idle),
             receipt: or_forever(timeouts.receipt),
         }

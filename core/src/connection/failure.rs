@@ -3,6 +3,10 @@
 use super::{Connection, Next, State};
 use crate::error::{Cause, LocalError, PeerError};
 use crate::frame::{AbortReason, Frame, FrameParser};
+use crate::output::Output;
+
+/// How many bytes are dropped after a failure at most: 16 MiB.
+const MAX_DROPPED: u64 = 16 << 20;
 
 impl Connection {
     /// Fails the connection at once, unless it has ended. The first error stays.
@@ -24,10 +28,13 @@ impl Connection {
     /// Whether this side may write an ABORT (rule 12 of the framed format).
     fn may_abort(&self) -> bool {
         let is_due = match &self.state {
-            State::Decide | State::Commit => true,
-            State::Offer => self.output.left() == 0,
+            State::Decide | State::Commit | State::ReadDigest => true,
+            // Behind an ABORT this side reads frames, and the rest of this one would not be a frame.
+            State::ReadOpen(parser) => matches!(parser.missing(), 0 | Frame::LEN),
+            State::Offer | State::Resume => self.output.left() == 0,
             State::Write(Next::Body) => self.output.is_unwritten_frame(),
-            State::ReadFrame(_) | State::Body => !self.sends(),
+            State::Write(Next::ReadFrame) => !self.sends() && self.output.is_unwritten_frame(),
+            State::ReadFrame(_) | State::Body | State::Digest => !self.sends(),
             _ => false,
         };
         is_due && self.is_framed() && self.failure.is_none()
@@ -36,16 +43,17 @@ impl Connection {
     /// Writes an ABORT. After it, a sender looks for one of the peer, and a receiver drops what comes.
     pub(super) fn write_abort(&mut self, cause: Cause) {
         let next = if self.sends() { Next::ReadFrame } else { Next::AwaitEnd };
-        self.output.add_frame(&Frame::Abort(cause.abort_reason()));
+        self.output = Output::frame(&Frame::Abort(cause.abort_reason()));
         self.enter(State::Write(next));
         self.failure = Some(cause);
+        self.body_left = MAX_DROPPED;
     }
 
     /// Ends a session between two objects.
     pub(super) fn end_session(&mut self) {
         match self.state {
             State::ReadPacket { .. } => {
-                self.output.add_frame(&Frame::Abort(AbortReason::Closing));
+                self.output = Output::frame(&Frame::Abort(AbortReason::Closing));
                 self.enter(State::Write(Next::Done));
             }
             _ => self.enter(State::Done), // it could not be written

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use super::{Connection, State, Total};
-use crate::start_packet::Direction;
+use super::{Connection, State};
+use crate::start_packet::{Direction, StartPacket};
 use crate::time::{Instant, Timer};
 
 pub(super) const FOREVER: Instant = Instant::new(Duration::MAX);
@@ -48,10 +48,10 @@ impl Connection {
             (None, Some((_, timeout))) => self.first_retry(now, timeout),
             (None, None) => FOREVER,
         };
-        let total = match self.total {
-            Total::NotBegun(_) if self.is_between_objects() => FOREVER,
-            Total::NotBegun(timeout) => now.saturating_add(timeout),
-            Total::Ends(deadline) => deadline,
+        let total = match self.total_has_begun {
+            true => self.total,
+            false if self.is_between_objects() => FOREVER,
+            false => now.saturating_add(self.total.since_epoch()),
         };
         match self.state {
             State::Done => None,
@@ -125,14 +125,15 @@ impl Connection {
     /// ```
     pub fn handle_timeout(&mut self, now: Instant) {
         self.begin_absolute_timer(now);
-        match self.total {
-            _ if self.state == State::Done || self.is_between_objects() => {}
-            Total::NotBegun(timeout) => self.total = Total::Ends(now.saturating_add(timeout)),
-            Total::Ends(deadline) if now >= deadline && deadline < FOREVER => {
-                self.total = Total::Ends(FOREVER); // an ABORT may follow, within an idle timeout
-                self.time_out(Timer::Total);
-            }
-            Total::Ends(_) => {}
+        if self.state == State::Done || self.is_between_objects() {
+            return;
+        }
+        if !self.total_has_begun {
+            self.total = now.saturating_add(self.total.since_epoch());
+            self.total_has_begun = true;
+        } else if now >= self.total && self.total < FOREVER {
+            self.total = FOREVER; // an ABORT may follow, within an idle timeout
+            self.time_out(Timer::Total);
         }
     }
 
@@ -161,6 +162,8 @@ impl Connection {
     fn wait_for_peer(&self) -> Option<(Timer, Duration)> {
         match self.state {
             State::Decide
+            | State::Resume
+            | State::Digest
             | State::OfferEnd
             | State::Offer
             | State::Peek
@@ -168,7 +171,9 @@ impl Connection {
             | State::Done => None,
             _ if self.failure.is_some() => Some((Timer::Idle, self.idle)),
             State::ReadPacket { start } => Some((Timer::Start, start)),
-            State::AwaitEnd => Some((Timer::Receipt, self.receipt)),
+            State::AwaitEnd | State::ReadOpen(_) | State::ReadDigest => {
+                Some((Timer::Receipt, self.receipt))
+            }
             State::ReadFrame(_) if self.awaits_application() => {
                 Some((Timer::Receipt, self.receipt))
             }
@@ -181,10 +186,11 @@ impl Connection {
     }
 
     /// Whether the frame that is due is one that the peer's application must do something for: the
-    /// receipt, or the first of a get.
+    /// receipt, or the first of a get or behind OPEN.
     pub(super) fn awaits_application(&self) -> bool {
-        let is_get = self.packet().is_some_and(|packet| packet.direction() == Direction::Get);
-        self.sends() || (is_get && self.moved() == 0)
+        let prepares =
+            |packet: StartPacket| packet.direction() == Direction::Get || packet.is_resumable();
+        self.sends() || (self.moved() == 0 && self.packet().is_some_and(prepares))
     }
 
     /// When a wait that begins `now` has its first retry: see [`WRITER_TRIES`].

@@ -6,9 +6,6 @@ use crate::frame::{Frame, FrameParser, MalformedFrame};
 use crate::start_packet::{Direction, Malformed, ObjectSize, StartPacket};
 use crate::transfer::{Side, Transfer};
 
-/// How many bytes are dropped after a failure at most: 16 MiB.
-const MAX_DROPPED: u32 = 16 << 20;
-
 /// To report on the transport.
 impl Connection {
     /// Takes bytes of the start packet that were read from the transport, and returns how many it took.
@@ -52,6 +49,14 @@ impl Connection {
                 }
                 taken
             }
+            State::ReadOpen(parser) => {
+                let taken = parser.feed(bytes);
+                if let Some(frame) = parser.frame() {
+                    self.frame_has_come(frame);
+                }
+                taken
+            }
+            State::ReadDigest => self.compare_digest(bytes),
             _ => {
                 self.misuse("handle_read");
                 0
@@ -123,13 +128,16 @@ impl Connection {
                 Err(error) => self.fail(error),
             },
             State::AwaitEnd => self.enter(State::Done),
-            State::ReadFrame(_) if self.sends() => self.fail(PeerError::NoReceipt { sent: moved }),
-            State::ReadFrame(_) | State::Body if !self.sends() => {
+            State::ReadFrame(_) if self.sends() => {
+                self.fail(PeerError::NoReceipt { sent: self.position() });
+            }
+            State::ReadFrame(_) | State::Body | State::ReadDigest if !self.sends() => {
+                let received = self.position();
                 self.fail(
                     self.transfer
                         .finish()
                         .err()
-                        .unwrap_or_else(|| PeerError::Unfinished { received: moved }.into()),
+                        .unwrap_or_else(|| PeerError::Unfinished { received }.into()),
                 );
             }
             State::Write(Next::Done) => self.misuse("handle_end_of_stream"),
@@ -138,8 +146,11 @@ impl Connection {
             | State::Body
             | State::OfferEnd
             | State::Offer
+            | State::ReadOpen(_)
             | State::Peek => self.lose(PeerError::ClosedEarly { moved }),
-            State::Shutdown if self.sends() => self.lose(PeerError::ClosedEarly { moved }),
+            State::Shutdown | State::Digest if self.sends() => {
+                self.lose(PeerError::ClosedEarly { moved });
+            }
             _ => self.misuse("handle_end_of_stream"),
         }
     }
@@ -239,16 +250,47 @@ impl Connection {
                 self.enter(State::ReadFrame(FrameParser::new()));
                 self.drop_bytes(Frame::LEN);
             }
+            (Frame::Open { offset }, None) if matches!(self.state, State::ReadOpen(_)) => {
+                self.open_has_come(offset);
+            }
+            (frame, None) if matches!(self.state, State::ReadOpen(_)) => {
+                self.give_up(PeerError::UnexpectedFrame(frame));
+            }
             (Frame::Data { len }, None) if !self.sends() => self.begin_body(len, false),
             (Frame::Last { len }, None) if !self.sends() => self.begin_body(len, true),
-            (Frame::Receipt { size }, None) if self.sends() && size == self.moved() => {
+            (Frame::Receipt { size }, None) if self.sends() && size == self.position() => {
                 self.enter(State::Done);
             }
             (Frame::Receipt { size }, None) if self.sends() => {
-                self.fail(PeerError::WrongReceipt { size, sent: self.moved() });
+                self.fail(PeerError::WrongReceipt { size, sent: self.position() });
             }
             (frame, None) => self.give_up(PeerError::UnexpectedFrame(frame)),
         }
+    }
+
+    /// A sender goes on where the receiver says.
+    fn open_has_come(&mut self, offset: u64) {
+        let size = self.transfer.bound();
+        if offset > size {
+            return self.give_up(PeerError::OffsetBeyondSize { offset, size });
+        }
+        self.resume_at(offset);
+        self.enter(State::Offer);
+    }
+
+    /// Compares bytes of the digest of the sender with that of this side. The first that differs is enough.
+    fn compare_digest(&mut self, bytes: &[u8]) -> usize {
+        let own = self.output.unwritten();
+        let taken = own.len().min(bytes.len());
+        if own.iter().zip(bytes).any(|(own, peers)| own != peers) {
+            self.give_up(PeerError::DigestMismatch);
+            return taken;
+        }
+        self.output.advance(taken);
+        if self.output.left() == 0 {
+            self.enter(State::Commit);
+        }
+        taken
     }
 
     /// What was left of the output is written, and `n` bytes of the object behind it.
@@ -267,6 +309,7 @@ impl Connection {
             Next::Body => self.count_body(n),
             Next::Offer => self.enter(State::Offer),
             Next::ReadFrame => self.enter(State::ReadFrame(FrameParser::new())),
+            Next::ReadOpen => self.enter(State::ReadOpen(FrameParser::new())),
             Next::AwaitEnd => self.enter(State::AwaitEnd),
             Next::Done => self.enter(State::Done),
         }
@@ -302,15 +345,25 @@ impl Connection {
         self.enter(match (self.body_left, self.transfer.side(), self.body_is_last) {
             (1.., ..) => State::Body,
             (0, Side::Sender, false) => State::Offer,
-            (0, Side::Receiver, true) => State::Commit,
-            (0, ..) => State::ReadFrame(FrameParser::new()),
+            (0, Side::Receiver, false) => State::ReadFrame(FrameParser::new()),
+            (0, _, true) => return self.end_last_body(),
+        });
+    }
+
+    /// It is apart, because it is not for each chunk.
+    #[cold]
+    fn end_last_body(&mut self) {
+        self.enter(match self.transfer.side() {
+            _ if self.has_digest() => State::Digest,
+            Side::Sender => State::ReadFrame(FrameParser::new()),
+            Side::Receiver => State::Commit,
         });
     }
 
     /// After a failure: these bytes of the peer are of no use.
     fn drop_bytes(&mut self, n: usize) {
-        self.dropped = self.dropped.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
-        if self.dropped >= MAX_DROPPED {
+        self.body_left = self.body_left.saturating_sub(n as u64);
+        if self.body_left == 0 {
             self.enter(State::Done);
         }
     }

@@ -138,6 +138,7 @@ impl Driver {
                 Ok(())
             }
             Step::Commit => self.commit(stream.now),
+            step @ (Step::Resume | Step::Digest) => panic!("{step:?} in the bare format"),
             Step::Shutdown => self.shut_down(stream),
             Step::AwaitEnd => self.await_end(stream),
             Step::Done(result) => {

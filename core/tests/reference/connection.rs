@@ -156,6 +156,7 @@ impl Pair {
             Step::Shutdown => self.handle_shutdown(),
             Step::AwaitEnd => self.handle_end_of_stream(),
             Step::Done(_) => self.handle_timeout(),
+            step @ (Step::Resume | Step::Digest) => panic!("{step:?} in the bare format"),
         })
     }
 
@@ -705,6 +706,8 @@ fn name(step: &Step<'_>) -> &'static str {
         Step::Send { .. } => "Send",
         Step::Offer { .. } => "Offer",
         Step::Peek => "Peek",
+        Step::Resume => "Resume",
+        Step::Digest => "Digest",
         Step::Commit => "Commit",
         Step::Shutdown => "Shutdown",
         Step::AwaitEnd => "AwaitEnd",

@@ -23,11 +23,18 @@ pub(crate) fn run(mut unstructured: Unstructured<'_>) -> Vec<Seen> {
     let mut pair = Pair::choose(&mut unstructured).expect("choices cannot fail");
     while !unstructured.is_empty() && seen.len() < 300 {
         seen.push(pair.act(&mut unstructured).expect("choices cannot fail"));
+        // A connection that has failed stays as it is. A few more reports show that.
+        let has_failed = matches!(pair.connection.step(), Step::Done(Err(_)));
+        if has_failed && unstructured.ratio(1, 3).expect("choices cannot fail") {
+            pair = Pair::choose(&mut unstructured).expect("choices cannot fail");
+        }
     }
     seen
 }
 
 const CHUNK: usize = 10;
+/// The digest of most objects.
+const DIGEST: [u8; 32] = [0xd1; 32];
 
 /// A connection and its reference. Both get the same reports.
 struct Pair {
@@ -51,7 +58,7 @@ impl Pair {
             (connection, Reference::client(packet, limit), Vec::new())
         } else {
             let mut bytes = *packet.as_bytes();
-            bytes[0] |= if u.ratio(1, 16)? { 1 << u.int_in_range(1..=6)? } else { 0 };
+            bytes[0] ^= if u.ratio(1, 16)? { 1 << u.int_in_range(1..=6)? } else { 0 };
             (Connection::server(config, now), Reference::server(limit), bytes.to_vec())
         };
         Ok(Self { connection, reference, config, incoming, now })
@@ -59,49 +66,57 @@ impl Pair {
 
     fn act(&mut self, u: &mut Unstructured<'_>) -> Result<Seen> {
         let before = (self.connection.clone(), self.reference.state.name());
-        let event = match u.int_in_range(0..=23)? {
-            0..=11 => self.follow(u)?,
-            12 => self.read(u)?,
-            13 => {
+        let event = match u.int_in_range(0..=35)? {
+            0..=20 => self.follow(u)?,
+            21 => self.read(u)?,
+            22 => {
                 let n = *u.choose(&[1, 2, 11, 12, 13, 25, 37, 300])?;
                 self.connection.handle_moved(n);
                 self.reference.moved(n);
                 "moved"
             }
-            14 => {
+            23 => {
                 self.connection.handle_end_of_stream();
                 self.reference.end_of_stream();
                 "end of stream"
             }
-            15 => {
+            24 => {
                 self.connection.handle_reset();
-                self.reference.lost(PeerError::Reset { moved: self.reference.moved });
+                self.reference.lost(PeerError::Reset { moved: self.reference.has_moved() });
                 "reset"
             }
-            16 => {
+            25 => {
                 let code = u.int_in_range(0..=2)?;
                 self.connection.abort_with_code("canceled", code);
                 self.reference.abort(code);
                 "abort"
             }
-            17 => self.time_out(),
-            18 => self.offer(u)?,
-            19 => self.answer(u)?,
-            20 => {
+            26 => self.time_out(),
+            27 => self.offer(u)?,
+            28 => self.answer(u, 2)?,
+            29 => {
                 self.connection.committed();
                 self.reference.committed();
                 "committed"
             }
-            21 => {
+            30 => {
                 self.connection.handle_shutdown();
                 self.reference.misuse("handle_shutdown");
                 "shutdown"
             }
-            22 => {
+            31 => {
                 let size = ObjectSize::new(u.int_in_range(0..=20)?).expect("a small size");
                 self.connection.declare(size);
                 self.reference.declare(size);
                 "declare"
+            }
+            32 => self.resume(u)?,
+            33 => self.digest(u)?,
+            34 => {
+                let size = u.int_in_range(0..=20)?;
+                self.connection.reject_offset(size);
+                self.reference.reject_offset(size);
+                "reject"
             }
             _ => self.next(u)?,
         };
@@ -116,7 +131,7 @@ impl Pair {
     fn follow(&mut self, u: &mut Unstructured<'_>) -> Result<&'static str> {
         match self.connection.step() {
             Step::Read { .. } => self.read(u),
-            Step::Decide(_) => self.answer(u),
+            Step::Decide(_) => self.answer(u, 1),
             Step::Offer { .. } => self.offer(u),
             Step::Write { bytes, payload } => {
                 let all = bytes.len() + payload;
@@ -142,6 +157,8 @@ impl Pair {
                 self.reference.committed();
                 Ok("committed")
             }
+            Step::Resume => self.resume(u),
+            Step::Digest => self.digest(u),
             Step::Done(_) => self.next(u),
             step @ (Step::Peek | Step::Shutdown) => panic!("{step:?} in the framed format"),
         }
@@ -152,6 +169,12 @@ impl Pair {
         if self.incoming.is_empty() {
             self.incoming = match self.reference.state {
                 State::ReadPacket => choose_packet(u)?.as_bytes().to_vec(),
+                State::ReadDigest(_) if u.ratio(3, 4)? => DIGEST.to_vec(),
+                State::ReadDigest(_) => {
+                    let mut other = DIGEST;
+                    other[u.int_in_range(0..=31)?] ^= 1 << u.int_in_range(0..=7)?;
+                    other.to_vec()
+                }
                 _ => choose_frame(u, &self.reference)?.to_vec(),
             };
         }
@@ -163,9 +186,10 @@ impl Pair {
         Ok("read")
     }
 
-    fn answer(&mut self, u: &mut Unstructured<'_>) -> Result<&'static str> {
-        if u.ratio(1, 4)? {
-            let refusal = *u.choose(&[Refusal::NotRegistered, Refusal::InUse])?;
+    fn answer(&mut self, u: &mut Unstructured<'_>, refuses: u8) -> Result<&'static str> {
+        if u.ratio(refuses, 4)? {
+            let refusal =
+                *u.choose(&[Refusal::NotRegistered, Refusal::InUse, Refusal::Unsupported])?;
             self.connection.refuse(refusal);
             self.reference.refuse(refusal);
             return Ok("refuse");
@@ -181,6 +205,20 @@ impl Pair {
         self.connection.offer(n, last);
         self.reference.offer(n, last);
         Ok("offer")
+    }
+
+    fn resume(&mut self, u: &mut Unstructured<'_>) -> Result<&'static str> {
+        let offset = *u.choose(&[0, 0, 1, 3, 12, 13, 25, 301, i64::MAX as u64 + 1])?;
+        self.connection.resume(offset);
+        self.reference.resume(offset);
+        Ok("resume")
+    }
+
+    fn digest(&mut self, u: &mut Unstructured<'_>) -> Result<&'static str> {
+        let digest = if u.ratio(7, 8)? { DIGEST } else { [0; 32] };
+        self.connection.digest(digest);
+        self.reference.digest(digest);
+        Ok("digest")
     }
 
     /// Waits without progress until a timer runs out, if one runs.
@@ -215,11 +253,12 @@ impl Pair {
     fn check(&self) {
         let Self { connection, reference, .. } = self;
         assert_eq!(connection.step(), reference.step());
-        assert_eq!(connection.moved(), reference.moved, "conservation");
+        assert_eq!(connection.moved(), reference.has_moved(), "conservation");
+        assert_eq!(connection.position(), reference.position, "conservation");
         assert_eq!(connection.packet(), reference.known_packet());
         let outcome = match (&reference.state, reference.failure) {
             (_, Some(cause)) => Some(Err(cause)),
-            (State::Done, None) => Some(Ok(reference.moved)),
+            (State::Done, None) => Some(Ok(reference.position)),
             _ => None,
         };
         assert_eq!(connection.outcome(), outcome);
@@ -245,7 +284,9 @@ struct Reference {
     configured: Option<u64>,
     /// The largest object that is allowed.
     limit: u64,
-    moved: u64,
+    /// How many bytes of the object the receiver had before, and how many it has now.
+    resumed: u64,
+    position: u64,
     state: State,
     failure: Option<Cause>,
     dropped: u64,
@@ -254,6 +295,10 @@ struct Reference {
 enum State {
     ReadPacket,
     Decide,
+    /// The start packet of a client, which leaves with OPEN.
+    Resume {
+        start: Vec<u8>,
+    },
     /// The start packet, as long as nothing of it was written.
     Offer {
         start: Vec<u8>,
@@ -267,6 +312,10 @@ enum State {
         last: bool,
     },
     ReadFrame(Vec<u8>),
+    ReadOpen(Vec<u8>),
+    Digest,
+    /// The digest of this side, as far as that of the peer has not come.
+    ReadDigest(Vec<u8>),
     Commit,
     Drain,
     Done,
@@ -277,6 +326,7 @@ enum Then {
     Offer,
     Body { left: u64, last: bool },
     ReadFrame,
+    ReadOpen,
     Drain,
     Done,
 }
@@ -286,11 +336,16 @@ impl State {
         match self {
             Self::ReadPacket => "ReadPacket",
             Self::Decide => "Decide",
+            Self::Resume { .. } => "Resume",
+            Self::ReadOpen(_) => "ReadOpen",
+            Self::Digest => "Digest",
+            Self::ReadDigest(_) => "ReadDigest",
             Self::Offer { .. } => "Offer",
             Self::Write { then, .. } => match then {
                 Then::Offer => "WriteStart",
                 Then::Body { .. } => "WriteHeader",
                 Then::ReadFrame => "WriteThenRead",
+                Then::ReadOpen => "WriteThenReadOpen",
                 Then::Drain => "WriteAbort",
                 Then::Done => "WriteReceipt",
             },
@@ -311,7 +366,8 @@ impl Reference {
             packet: Vec::new(),
             configured,
             limit: configured.unwrap_or(u64::MAX),
-            moved: 0,
+            resumed: 0,
+            position: 0,
             state: State::ReadPacket,
             failure: None,
             dropped: 0,
@@ -323,6 +379,10 @@ impl Reference {
         let mut client =
             Self { is_client: true, packet: start.clone(), ..Self::server(configured) };
         client.state = match packet.direction() {
+            Direction::Put if packet.is_resumable() => {
+                State::Write { bytes: start, then: Then::ReadOpen }
+            }
+            Direction::Get if packet.is_resumable() => State::Resume { start },
             Direction::Put => State::Offer { start },
             Direction::Get => State::Write { bytes: start, then: Then::ReadFrame },
         };
@@ -358,6 +418,18 @@ impl Reference {
         self.known_packet().is_some() && puts == self.is_client
     }
 
+    fn has_moved(&self) -> u64 {
+        self.position - self.resumed
+    }
+
+    fn has_digest(&self) -> bool {
+        self.known_packet().is_some_and(|packet| packet.has_digest())
+    }
+
+    fn is_resumable(&self) -> bool {
+        self.known_packet().is_some_and(|packet| packet.is_resumable())
+    }
+
     /// The declared size. The limit of a receiver does not apply to it.
     fn declared(&self) -> Option<u64> {
         self.known_packet()?.size().bytes()
@@ -376,6 +448,9 @@ impl Reference {
         match &self.state {
             State::ReadPacket => Step::Read { max: 25 - self.packet.len() },
             State::Decide => Step::Decide(self.known_packet().expect("a packet")),
+            State::Resume { .. } => Step::Resume,
+            State::Digest => Step::Digest,
+            State::ReadDigest(left) => Step::Read { max: left.len() },
             State::Offer { .. } => Step::Offer { max: CHUNK },
             State::Write { bytes, then } => {
                 let payload = match then {
@@ -388,10 +463,10 @@ impl Reference {
                 let max = (*left).min(CHUNK as u64) as usize;
                 if self.sends() { Step::Send { max } } else { Step::Receive { max } }
             }
-            State::ReadFrame(read) => Step::Read { max: 12 - read.len() },
+            State::ReadFrame(read) | State::ReadOpen(read) => Step::Read { max: 12 - read.len() },
             State::Commit => Step::Commit,
             State::Drain => Step::AwaitEnd,
-            State::Done => Step::Done(self.failure.map_or(Ok(self.moved), Err)),
+            State::Done => Step::Done(self.failure.map_or(Ok(self.position), Err)),
         }
     }
 
@@ -406,10 +481,15 @@ impl Reference {
     /// ABORT where it may be written, for this reason.
     fn give_up(&mut self, cause: Cause, reason: AbortReason) {
         let is_due = match &self.state {
-            State::Decide | State::Commit => true,
-            State::Offer { start } => start.is_empty(),
+            State::Decide | State::Commit | State::ReadDigest(_) => true,
+            State::ReadOpen(read) => read.is_empty() || read.len() == 12,
+            State::Offer { start } | State::Resume { start } => start.is_empty(),
             State::Write { bytes, then: Then::Body { .. } } => bytes.len() == 12,
-            State::ReadFrame(_) | State::Body { .. } => !self.sends(),
+            // OPEN, and not a part of a start packet or of a digest.
+            State::Write { bytes, then: Then::ReadFrame } => {
+                !self.sends() && self.is_resumable() && bytes.len() == 12
+            }
+            State::ReadFrame(_) | State::Body { .. } | State::Digest => !self.sends(),
             _ => false,
         };
         match is_due && self.failure.is_none() {
@@ -432,14 +512,25 @@ impl Reference {
     fn read(&mut self, bytes: &[u8]) -> usize {
         let length = match &self.state {
             State::ReadPacket => 25 - self.packet.len(),
-            State::ReadFrame(read) => 12 - read.len(),
+            State::ReadFrame(read) | State::ReadOpen(read) => 12 - read.len(),
+            State::ReadDigest(left) => left.len(),
             _ => {
                 self.misuse("handle_read");
                 return 0;
             }
         };
         let taken = bytes.len().min(length);
-        if let State::ReadFrame(read) = &mut self.state {
+        if let State::ReadDigest(left) = &mut self.state {
+            let own: Vec<u8> = left.drain(..taken).collect();
+            let is_whole = left.is_empty();
+            if own != bytes[..taken] {
+                self.give_up(PeerError::DigestMismatch.into(), AbortReason::Mismatch);
+            } else if is_whole {
+                self.state = State::Commit;
+            }
+            return taken;
+        }
+        if let State::ReadFrame(read) | State::ReadOpen(read) = &mut self.state {
             read.extend(&bytes[..taken]);
             if let Ok(header) = <[u8; 12]>::try_from(read.as_slice()) {
                 self.frame(header);
@@ -470,7 +561,7 @@ impl Reference {
         let kind = u16::from_le_bytes([header[0], header[1]]);
         let code = u16::from_le_bytes([header[2], header[3]]);
         let value = u64::from_le_bytes(header[4..].try_into().expect("eight bytes"));
-        self.state = State::ReadFrame(Vec::new());
+        let opens = matches!(self.state, State::ReadOpen(_));
         let lost = self.failure.is_some_and(|failure| {
             matches!(failure, Cause::Peer(PeerError::Reset { .. } | PeerError::ClosedEarly { .. }))
         });
@@ -482,7 +573,7 @@ impl Reference {
         }
         let is_frame = match kind {
             2 => value > 0,
-            3 | 4 => true,
+            1 | 3 | 4 => true,
             _ => false,
         };
         if !is_frame || code != 0 || value > i64::MAX as u64 {
@@ -492,11 +583,26 @@ impl Reference {
         if lost {
             self.state = State::Done;
         } else if self.failure.is_some() {
+            self.state = State::ReadFrame(Vec::new());
             self.drop_bytes(12);
+        } else if opens && kind == 1 {
+            match self.declared().filter(|size| value > *size) {
+                Some(size) => {
+                    let error = PeerError::OffsetBeyondSize { offset: value, size };
+                    self.give_up(error.into(), AbortReason::Mismatch);
+                }
+                None => {
+                    (self.resumed, self.position) = (value, value);
+                    self.state = State::Offer { start: Vec::new() };
+                }
+            }
+        } else if opens || kind == 1 {
+            let frame = Frame::from_bytes(header).expect("a frame");
+            self.give_up(PeerError::UnexpectedFrame(frame).into(), AbortReason::Malformed);
         } else if kind == 4 && self.sends() {
             self.state = State::Done;
-            if value != self.moved {
-                let error = PeerError::WrongReceipt { size: value, sent: self.moved };
+            if value != self.position {
+                let error = PeerError::WrongReceipt { size: value, sent: self.position };
                 self.failure = Some(error.into());
             }
         } else if kind == 4 || self.sends() {
@@ -508,7 +614,7 @@ impl Reference {
     }
 
     fn begin_body(&mut self, length: u64, last: bool) {
-        let end = self.moved.saturating_add(length);
+        let end = self.position.saturating_add(length);
         if end > self.most() {
             match self.declared() {
                 Some(declared) => {
@@ -532,6 +638,7 @@ impl Reference {
     fn body(&mut self, left: u64, last: bool) {
         self.state = match (left, self.sends(), last) {
             (1.., ..) => State::Body { left, last },
+            (0, _, true) if self.has_digest() => State::Digest,
             (0, true, false) => State::Offer { start: Vec::new() },
             (0, false, true) => State::Commit,
             (0, ..) => State::ReadFrame(Vec::new()),
@@ -554,11 +661,12 @@ impl Reference {
                 match then {
                     Then::Offer => self.state = State::Offer { start: Vec::new() },
                     Then::ReadFrame => self.state = State::ReadFrame(Vec::new()),
+                    Then::ReadOpen => self.state = State::ReadOpen(Vec::new()),
                     Then::Drain => self.state = State::Drain,
                     Then::Done => self.state = State::Done,
                     Then::Body { left: body, last } => {
                         let sent = (n - left) as u64;
-                        self.moved += sent;
+                        self.position += sent;
                         self.body(body - sent, last);
                     }
                 }
@@ -569,7 +677,7 @@ impl Reference {
                 if n > max {
                     return self.end(LocalError::Overrun { reported: n, max }.into());
                 }
-                self.moved += n as u64;
+                self.position += n as u64;
                 self.body(left - n as u64, last);
             }
             State::Drain => self.drop_bytes(n as u64),
@@ -585,7 +693,7 @@ impl Reference {
     }
 
     fn end_of_stream(&mut self) {
-        let moved = self.moved;
+        let moved = self.has_moved();
         match self.state {
             _ if self.failure.is_some() => self.state = State::Done,
             State::ReadPacket if self.waits() => self.state = State::Done,
@@ -594,16 +702,18 @@ impl Reference {
                 self.end(PeerError::TruncatedStartPacket { received }.into());
             }
             State::ReadFrame(_) if self.sends() => {
-                self.end(PeerError::NoReceipt { sent: moved }.into());
+                self.end(PeerError::NoReceipt { sent: self.position }.into());
             }
-            State::ReadFrame(_) | State::Body { .. } if !self.sends() => {
-                self.end(match self.declared().filter(|size| *size != moved) {
-                    Some(expected) => PeerError::Truncated { received: moved, expected }.into(),
-                    None => PeerError::Unfinished { received: moved }.into(),
+            State::ReadFrame(_) | State::Body { .. } | State::ReadDigest(_) if !self.sends() => {
+                let received = self.position;
+                self.end(match self.declared().filter(|size| *size != received) {
+                    Some(expected) => PeerError::Truncated { received, expected }.into(),
+                    None => PeerError::Unfinished { received }.into(),
                 });
             }
+            State::Digest if self.sends() => self.lost(PeerError::ClosedEarly { moved }),
             State::Write { then: Then::Done, .. } => self.misuse("handle_end_of_stream"),
-            State::Write { .. } | State::Body { .. } | State::Offer { .. } => {
+            State::Write { .. } | State::Body { .. } | State::Offer { .. } | State::ReadOpen(_) => {
                 self.lost(PeerError::ClosedEarly { moved });
             }
             _ => self.misuse("handle_end_of_stream"),
@@ -650,7 +760,11 @@ impl Reference {
         let timer = match self.state {
             State::ReadPacket => Timer::Start,
             State::ReadFrame(_) if self.sends() => Timer::Receipt,
-            State::ReadFrame(_) if is_get && self.moved == 0 => Timer::Receipt,
+            State::ReadFrame(_) if (is_get || self.is_resumable()) && self.has_moved() == 0 => {
+                Timer::Receipt
+            }
+            State::ReadOpen(_) | State::ReadDigest(_) => Timer::Receipt,
+            State::Resume { .. } | State::Digest => return,
             State::Decide | State::Offer { .. } | State::Commit | State::Done => return,
             _ => Timer::Idle,
         };
@@ -672,6 +786,10 @@ impl Reference {
                 let refusal = Refusal::TooLarge { declared, limit };
                 self.give_up(refusal.into(), AbortReason::TooLarge { limit });
             }
+            None if self.is_resumable() && self.sends() => {
+                self.state = State::ReadOpen(Vec::new());
+            }
+            None if self.is_resumable() => self.state = State::Resume { start: Vec::new() },
             None if self.sends() => self.state = State::Offer { start: Vec::new() },
             None => self.state = State::ReadFrame(Vec::new()),
         }
@@ -680,6 +798,9 @@ impl Reference {
     fn refuse(&mut self, refusal: Refusal) {
         match (&self.state, refusal) {
             (State::Decide, Refusal::InUse) => self.give_up(refusal.into(), AbortReason::Busy),
+            (State::Decide, Refusal::Unsupported) => {
+                self.give_up(refusal.into(), AbortReason::Malformed);
+            }
             (State::Decide, _) => self.give_up(refusal.into(), AbortReason::Refused),
             _ => self.misuse("refuse"),
         }
@@ -694,7 +815,7 @@ impl Reference {
             }
             return;
         }
-        let end = self.moved + n as u64;
+        let end = self.position + n as u64;
         let failed = AbortReason::Failed { code: 0 };
         match self.declared() {
             Some(declared) if end > declared => {
@@ -717,8 +838,41 @@ impl Reference {
         if !matches!(self.state, State::Commit) {
             return self.misuse("committed");
         }
-        let bytes = Frame::Receipt { size: self.moved }.to_bytes().to_vec();
+        let bytes = Frame::Receipt { size: self.position }.to_bytes().to_vec();
         self.state = State::Write { bytes, then: Then::Done };
+    }
+
+    fn resume(&mut self, offset: u64) {
+        let State::Resume { start } = &self.state else { return self.misuse("resume") };
+        let size = self.most().min(i64::MAX as u64);
+        if offset > size {
+            let error = LocalError::OffsetBeyondSize { offset, size };
+            return self.give_up(error.into(), AbortReason::Failed { code: 0 });
+        }
+        let bytes = [&start[..], &Frame::Open { offset }.to_bytes()].concat();
+        (self.resumed, self.position) = (offset, offset);
+        self.state = State::Write { bytes, then: Then::ReadFrame };
+    }
+
+    fn digest(&mut self, digest: [u8; 32]) {
+        self.state = match self.state {
+            State::Digest if self.sends() => {
+                State::Write { bytes: digest.to_vec(), then: Then::ReadFrame }
+            }
+            State::Digest => State::ReadDigest(digest.to_vec()),
+            _ => return self.misuse("digest"),
+        };
+    }
+
+    fn reject_offset(&mut self, size: u64) {
+        let offset = self.resumed;
+        match self.state {
+            State::Offer { .. } if self.position == offset && size < offset => {
+                let error = PeerError::OffsetBeyondSize { offset, size };
+                self.give_up(error.into(), AbortReason::Mismatch);
+            }
+            _ => self.misuse("reject_offset"),
+        }
     }
 
     fn declare(&mut self, size: ObjectSize) {
@@ -728,7 +882,7 @@ impl Reference {
                 self.packet = start.clone();
             }
             // The start packet alone was to be written, and nothing of it has left.
-            State::Write { bytes, then: Then::Offer } if bytes.len() == 25 => {
+            State::Write { bytes, then: Then::Offer | Then::ReadOpen } if bytes.len() == 25 => {
                 bytes[1..9].copy_from_slice(&size.bytes().map_or(-1, |n| n as i64).to_le_bytes());
                 self.packet = bytes.clone();
             }
@@ -741,6 +895,8 @@ fn name(step: &Step<'_>) -> &'static str {
     match step {
         Step::Read { .. } => "Read",
         Step::Decide(_) => "Decide",
+        Step::Resume => "Resume",
+        Step::Digest => "Digest",
         Step::Write { .. } => "Write",
         Step::Receive { .. } => "Receive",
         Step::Send { .. } => "Send",
@@ -753,21 +909,28 @@ fn name(step: &Step<'_>) -> &'static str {
     }
 }
 
-/// A framed put or get of a few bytes or of unknown size.
+/// A framed put or get of a few bytes or of unknown size, with or without a digest, and with or without resume.
 fn choose_packet(u: &mut Unstructured<'_>) -> Result<StartPacket> {
     let key = Key::from_bytes([7; 16]);
     let packet = if u.arbitrary()? { StartPacket::put(key) } else { StartPacket::get(key) };
     let size = *u.choose(&[-1, -1, 0, 3, 12, 25])?;
     let size = u64::try_from(size).ok().and_then(|size| ObjectSize::new(size).ok());
-    Ok(packet.with_object_size(size.unwrap_or(ObjectSize::UNKNOWN)).framed())
+    let packet = packet.with_object_size(size.unwrap_or(ObjectSize::UNKNOWN));
+    Ok(match u.int_in_range(0..=3)? {
+        0 => packet.with_digest(),
+        1 => packet.resumable(),
+        _ => packet.framed(),
+    })
 }
 
 /// A frame that fits in most cases: a body within the object, or the right receipt.
 fn choose_frame(u: &mut Unstructured<'_>, reference: &Reference) -> Result<[u8; 12]> {
-    let left = reference.most().saturating_sub(reference.moved).min(12);
+    let left = reference.most().saturating_sub(reference.position).min(12);
+    let opens = matches!(reference.state, State::ReadOpen(_));
     let fits = match u.int_in_range(0..=11)? {
+        0..=2 if opens => Frame::Open { offset: *u.choose(&[0, 0, 1, 3, 12, 13])? },
         0..=2 => Frame::Data { len: u.int_in_range(1..=3)? },
-        3..=5 if reference.sends() => Frame::Receipt { size: reference.moved },
+        3..=5 if reference.sends() => Frame::Receipt { size: reference.position },
         3..=5 => Frame::Last { len: left },
         6 => Frame::Last { len: u.int_in_range(0..=14)? },
         7 => Frame::Receipt { size: u.int_in_range(0..=14)? },

@@ -1,6 +1,6 @@
 //! One side is killed with SIGKILL at any moment. There is no receipt without a stored file, no part of
-//! a file under its name, and the call of the other side ends at once. Each run is derived from its
-//! seed.
+//! a file under its name, and the call of the other side ends at once. A transfer that can be resumed is
+//! then resumed, and is whole. Each run is derived from its seed.
 
 mod plan;
 mod run;

@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) replaces: bool,
     pub(crate) victim: Role,
     pub(crate) moment: Moment,
+    /// Whether the transfer can be resumed. It then is, after the crash.
+    pub(crate) resumable: bool,
 }
 
 /// The role of a side.
@@ -53,6 +55,7 @@ impl Plan {
             replaces: rng.bool(),
             victim: if rng.bool() { Role::Sender } else { Role::Receiver },
             moment: moment(rng, size),
+            resumable: rng.bool(),
         }
     }
 
@@ -92,9 +95,10 @@ fn moment(rng: &mut Rng, size: usize) -> Moment {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { direction, declared, size, replaces, victim, moment, .. } = self;
+        let Self { direction, declared, size, replaces, victim, moment, resumable, .. } = self;
         let (client, server) = (self.client.name(), self.server.name());
-        write!(f, "{direction:?} of {size} bytes, declared: {declared}, replaces: {replaces}, ")?;
+        write!(f, "{direction:?} of {size} bytes, declared: {declared}, ")?;
+        write!(f, "replaces: {replaces}, resumable: {resumable}, ")?;
         write!(f, "from a {client} client at a {server} server, {victim:?} killed at {moment:?}")
     }
 }

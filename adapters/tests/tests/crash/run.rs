@@ -40,6 +40,7 @@ pub(crate) fn run(seed: u64) -> String {
         directory: directory.path().into(),
         direction: plan.direction,
         declared: plan.declared,
+        resumable: plan.resumable,
         notify_at: plan.notify_at(),
     };
     let (bytes, older) = (object(plan.size), object(7));
@@ -62,7 +63,10 @@ pub(crate) fn run(seed: u64) -> String {
     assert!(!all_was_over || (survivor && observed.victim), "a failure before the crash: {plan}");
 
     let receipt = if plan.victim == Role::Sender { observed.victim } else { survivor };
-    let part = fs::metadata(transfer.part()).is_ok_and(|part| part.len() > 0);
+    let part = parts(&transfer).iter().any(|len| *len > 0);
+    if plan.resumable {
+        resume(&plan, &transfer, &bytes);
+    }
     let how = match (stored, receipt) {
         (false, _) if part => PART,
         (false, _) => NOTHING,
@@ -70,6 +74,24 @@ pub(crate) fn run(seed: u64) -> String {
         (true, true) => TRANSFERRED,
     };
     format!("{} killed {}: {how}", victim(&plan), when(&plan))
+}
+
+/// The sizes of the files that are not complete.
+fn parts(transfer: &ProcessTransfer) -> Vec<u64> {
+    let entries = fs::read_dir(&transfer.directory).expect("a directory").map(Result::unwrap);
+    let is_part = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with("part");
+    entries.filter(is_part).map(|part| part.metadata().expect("a file").len()).collect()
+}
+
+/// The next attempt goes on with whatever the crash has left.
+fn resume(plan: &Plan, transfer: &ProcessTransfer, bytes: &[u8]) {
+    let before: u64 = parts(transfer).iter().sum();
+    let (progress, _) = channel();
+    let server = transfer.serve(plan.server, &progress);
+    let outcome = transfer.client(plan.client, server.address, &progress);
+    assert!(outcome.is_ok(), "{before} bytes were there: {outcome:?}: {plan}");
+    assert!(fs::read(transfer.target()).ok().as_deref() == Some(bytes), "another object: {plan}");
+    assert_eq!(parts(transfer), [0; 0], "a part is left: {plan}");
 }
 
 fn victim(plan: &Plan) -> &'static str {

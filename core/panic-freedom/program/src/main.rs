@@ -61,7 +61,16 @@ extern "C" fn main() -> i32 {
     frame();
     let framed = call!(StartPacket::framed, packet);
     call!(StartPacket::is_framed, &framed);
-    i32::from(!(exchange(config, packet) && framed_exchange(config, framed)))
+    let checked = call!(StartPacket::with_digest, packet);
+    call!(StartPacket::has_digest, &checked);
+    let resumable = call!(StartPacket::resumable, packet);
+    call!(StartPacket::is_resumable, &resumable);
+    let exchanges = [
+        exchange(config, packet),
+        framed_exchange(config, framed),
+        resumed_exchange(config, resumable),
+    ];
+    i32::from(exchanges != [true; 3])
 }
 
 fn key() -> Key {
@@ -192,6 +201,7 @@ fn misuse(config: Config, packet: StartPacket) {
     call!(Connection::refuse, &mut client, Refusal::InUse);
     call!(Connection::abort, &mut client, "twice");
     call!(Connection::abort_with_code, &mut client, "again", 1);
+    call!(Connection::reject_offset, &mut client, 1);
     call!(Connection::handle_reset, &mut client);
 }
 
@@ -238,5 +248,36 @@ fn framed_exchange(config: Config, packet: StartPacket) -> bool {
     let next = call!(Connection::next_client, &client, config, packet, now);
     let waits = call!(Connection::next_server, &server, config, now);
     call!(Connection::outcome, &next) == call!(Connection::outcome, &waits)
+        && [client, server].iter().all(|side| call!(Connection::step, side) == Step::Done(Ok(3)))
+}
+
+/// Puts three bytes, of which the server has one. Returns whether both sides end as expected.
+fn resumed_exchange(config: Config, packet: StartPacket) -> bool {
+    let now = Instant::default();
+    let mut client = call!(Connection::client, config, packet, now);
+    let mut server = call!(Connection::server, config, now);
+    call!(Connection::handle_moved, &mut client, StartPacket::LEN);
+    call!(Connection::handle_read, &mut server, packet.as_bytes().as_slice());
+    call!(Connection::accept, &mut server, None);
+    call!(Connection::resume, &mut server, 1);
+    call!(Connection::handle_moved, &mut server, Frame::LEN);
+    let open = Frame::Open { offset: 1 }.to_bytes();
+    call!(Connection::handle_read, &mut client, open.as_slice());
+    call!(Connection::offer, &mut client, 2, true);
+    call!(Connection::handle_moved, &mut client, Frame::LEN + 2);
+    call!(Connection::digest, &mut client, [7; 32]);
+    call!(Connection::handle_moved, &mut client, 32);
+    let last = Frame::Last { len: 2 }.to_bytes();
+    call!(Connection::handle_read, &mut server, last.as_slice());
+    call!(Connection::handle_moved, &mut server, 2);
+    call!(Connection::digest, &mut server, [7; 32]);
+    call!(Connection::handle_read, &mut server, [7; 32].as_slice());
+    call!(Connection::committed, &mut server);
+    call!(Connection::handle_moved, &mut server, Frame::LEN);
+    let receipt = Frame::Receipt { size: 3 }.to_bytes();
+    call!(Connection::handle_read, &mut client, receipt.as_slice());
+    let (position, moved) =
+        (call!(Connection::position, &server), call!(Connection::moved, &server));
+    (position, moved) == (3, 2)
         && [client, server].iter().all(|side| call!(Connection::step, side) == Step::Done(Ok(3)))
 }

@@ -1,0 +1,244 @@
+//! Objects with a digest, and transfers that are resumed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dataserver_common::Error;
+use dataserver_core::{Direction, Entry, StartPacket};
+use dataserver_tests::{
+    DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op, Relay,
+    Server, Setup, TempDir, get, long_timeouts, object, pairs, put,
+};
+
+/// Sizes around those from which files take other paths.
+const SIZES: [usize; 6] = [0, 1, 16 * 1024, 70_000, 300_000, 3_000_000];
+
+/// A sender and a receiver of files, in one direction.
+struct Files {
+    directory: TempDir,
+    server: Server,
+    client: DynAdapter,
+    direction: Direction,
+}
+
+impl Files {
+    fn new(server: DynAdapter, client: DynAdapter, direction: Direction) -> Self {
+        let directory = TempDir::new();
+        let [source, target] = ["source", "target"].map(|name| directory.path().join(name));
+        let setup = match direction {
+            Direction::Put => Setup::new().on_put(Entry::new(KEY), [Op::ReceiveTo(target)]),
+            Direction::Get => Setup::new().on_get(Entry::new(KEY), [Op::SendPath(source)]),
+        };
+        Self { directory, server: Server::start(server, setup), client, direction }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write_source(&self, object: &[u8]) {
+        fs::write(self.path("source"), object).unwrap();
+    }
+
+    fn target(&self) -> Option<Vec<u8>> {
+        fs::read(self.path("target")).ok()
+    }
+
+    /// The sizes of the parts.
+    fn parts(&self) -> Vec<u64> {
+        parts(self.directory.path())
+    }
+
+    fn packet(&self) -> StartPacket {
+        match self.direction {
+            Direction::Put => put(None).resumable(),
+            Direction::Get => get(None).resumable(),
+        }
+    }
+
+    fn transfer(&self, address: std::net::SocketAddr) -> io::Result<()> {
+        let script = match self.direction {
+            Direction::Put => [Op::SendPath(self.path("source"))],
+            Direction::Get => [Op::ReceiveTo(self.path("target"))],
+        };
+        self.client.client(address, self.packet(), long_timeouts(), &script).map(drop)
+    }
+
+    /// Transfers directly. Returns when the server has ended, too.
+    fn attempt(&self) -> io::Result<()> {
+        let transferred = self.transfer(self.server.address);
+        self.server.outcomes.recv().unwrap().ok();
+        transferred
+    }
+
+    /// Transfers, and the stream of the sender ends or fails after this many bytes. Returns how many the receiver
+    /// has read at most.
+    fn interrupted_attempt(&self, at: u64, kind: FaultKind) -> u64 {
+        let cut = DirectionPlan {
+            fault: Some(Fault { at: FaultPoint::Byte(at), kind }),
+            ..DirectionPlan::default()
+        };
+        let (to_server, to_client) = match self.direction {
+            Direction::Put => (cut, DirectionPlan::default()),
+            Direction::Get => (DirectionPlan::default(), cut),
+        };
+        let plan = FaultPlan {
+            to_server,
+            to_client,
+            on_reset: OnReset::Reset,
+            closes_both: true,
+            ends_alone: false,
+        };
+        let relay = Relay::start(self.server.address, plan);
+        let error = self.transfer(relay.address).unwrap_err();
+        assert!(!is_mismatch(&error), "{error}");
+        let relayed = relay.relayed();
+        self.server.outcomes.recv().unwrap().unwrap_err();
+        match self.direction {
+            Direction::Put => relayed.to_server.bytes.len() as u64,
+            Direction::Get => relayed.to_client.bytes.len() as u64,
+        }
+    }
+}
+
+fn parts(directory: &Path) -> Vec<u64> {
+    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
+    let is_part = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".part");
+    entries.filter(is_part).map(|part| part.metadata().unwrap().len()).collect()
+}
+
+fn is_mismatch(error: &io::Error) -> bool {
+    Error::of(error).is_some_and(Error::is_mismatch)
+}
+
+fn objects_arrive(server: DynAdapter, client: DynAdapter) {
+    let directory = TempDir::new();
+    let [source, target] = ["source", "target"].map(|name| directory.path().join(name));
+    for size in SIZES {
+        let bytes = object(size);
+        fs::write(&source, &bytes).unwrap();
+        for send in Op::ways_to_send(&bytes, &source) {
+            let setup = Setup::new()
+                .on_put(Entry::new(KEY), [Op::ReceiveTo(target.clone())])
+                .on_get(Entry::new(KEY), send.clone());
+            let server = Server::start(server, setup);
+            for packet in [put(None).with_digest(), put(None).resumable()] {
+                client.client(server.address, packet, long_timeouts(), &send).unwrap();
+                assert!(fs::read(&target).unwrap() == bytes, "{size} bytes, {send:?}");
+            }
+            for packet in [get(None).with_digest(), get(None).resumable()] {
+                let script = [Op::ReadToEnd, Op::Commit];
+                let outcome = client.client(server.address, packet, long_timeouts(), &script);
+                assert!(outcome.unwrap().bytes == bytes, "{size} bytes, {send:?}");
+                let script = [Op::ReceiveTo(target.clone())];
+                client.client(server.address, packet, long_timeouts(), &script).unwrap();
+                assert!(fs::read(&target).unwrap() == bytes, "{size} bytes, {send:?}");
+                let file = directory.path().join("written");
+                let script = [Op::ReceiveFile(file.clone()), Op::Commit];
+                client.client(server.address, packet, long_timeouts(), &script).unwrap();
+                assert!(fs::read(file).unwrap() == bytes, "{size} bytes, {send:?}");
+            }
+            assert_eq!(parts(directory.path()), [0; 0]);
+        }
+    }
+}
+
+/// After how many bytes each attempt is cut: within the start packet, a frame, and the object.
+const CUTS: [u64; 6] = [10, 30, 1_000, 200_000, 700_000, 1_500_000];
+
+/// What the sender writes beyond the object, in all attempts: start packets, frames and digests.
+const OVERHEAD: u64 = 2_000;
+
+fn no_byte_is_sent_twice(server: DynAdapter, client: DynAdapter) {
+    for direction in [Direction::Put, Direction::Get] {
+        let files = Files::new(server, client, direction);
+        let bytes = object(4_000_000);
+        files.write_source(&bytes);
+        let mut received = 0;
+        for cut in CUTS {
+            received += files.interrupted_attempt(cut, FaultKind::End(None));
+            let there: u64 = files.parts().iter().sum();
+            assert!(there + OVERHEAD > received, "{there} of {received} bytes are there");
+            assert_eq!(files.target(), None);
+        }
+        files.attempt().unwrap();
+        assert!(files.target() == Some(bytes));
+        assert_eq!(files.parts(), [0; 0]);
+    }
+}
+
+fn a_reset_loses_no_more_than_what_was_on_its_way(server: DynAdapter, client: DynAdapter) {
+    for direction in [Direction::Put, Direction::Get] {
+        let files = Files::new(server, client, direction);
+        let bytes = object(4_000_000);
+        files.write_source(&bytes);
+        let mut there = 0;
+        for cut in CUTS {
+            files.interrupted_attempt(cut, FaultKind::Reset);
+            let parts: u64 = files.parts().iter().sum();
+            assert!(parts >= there, "{parts} < {there}");
+            there = parts;
+        }
+        files.attempt().unwrap();
+        assert!(files.target() == Some(bytes));
+    }
+}
+
+fn a_changed_source_fails_once_and_begins_again(server: DynAdapter, client: DynAdapter) {
+    for direction in [Direction::Put, Direction::Get] {
+        let files = Files::new(server, client, direction);
+        let mut bytes = object(2_000_000);
+        files.write_source(&bytes);
+        files.interrupted_attempt(1_000_000, FaultKind::End(None));
+        assert_ne!(files.parts(), [0; 0]);
+
+        bytes[77] ^= 1;
+        files.write_source(&bytes);
+        let error = files.attempt().unwrap_err();
+        assert!(is_mismatch(&error), "{error}");
+        assert_eq!(files.target(), None);
+        assert_eq!(files.parts(), [0; 0]);
+        files.attempt().unwrap();
+        assert!(files.target() == Some(bytes));
+    }
+}
+
+fn a_part_that_is_longer_than_the_source_is_discarded(server: DynAdapter, client: DynAdapter) {
+    for size in [0, 10, 100_000] {
+        // The size in the start packet of a put would find another part.
+        let files = Files::new(server, client, Direction::Get);
+        files.write_source(&object(2_000_000));
+        files.interrupted_attempt(1_000_000, FaultKind::End(None));
+        assert_ne!(files.parts(), [0; 0]);
+
+        let bytes = object(size);
+        files.write_source(&bytes);
+        let error = files.attempt().unwrap_err();
+        assert!(is_mismatch(&error), "{error}");
+        assert_eq!(files.parts(), [0; 0]);
+        files.attempt().unwrap();
+        assert!(files.target() == Some(bytes));
+    }
+}
+
+fn a_session_carries_objects_that_can_be_resumed(server: DynAdapter, client: DynAdapter) {
+    let files = Files::new(server, client, Direction::Get);
+    let bytes = object(200_000);
+    files.write_source(&bytes);
+    let script = vec![Op::ReceiveTo(files.path("target"))];
+    let objects = [(files.packet(), script.clone()), (get(None).with_digest(), script)];
+    for outcome in client.session(files.server.address, long_timeouts(), &objects) {
+        outcome.unwrap();
+        assert!(files.target().as_ref() == Some(&bytes));
+    }
+}
+
+pairs! {
+    objects_arrive,
+    no_byte_is_sent_twice,
+    a_reset_loses_no_more_than_what_was_on_its_way,
+    a_changed_source_fails_once_and_begins_again,
+    a_part_that_is_longer_than_the_source_is_discarded,
+    a_session_carries_objects_that_can_be_resumed,
+}
