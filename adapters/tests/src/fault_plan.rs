@@ -21,6 +21,15 @@ pub struct FaultPlan {
     pub ends_alone: bool,
 }
 
+impl FaultPlan {
+    /// Forwards everything, as proxies and tunnels do: the reset of a side becomes a graceful end, and an end
+    /// of one direction ends the other one, if this intermediary `closes_both`.
+    pub fn intermediary(closes_both: bool) -> Self {
+        let (to_server, to_client) = Default::default();
+        Self { to_server, to_client, on_reset: OnReset::End, closes_both, ends_alone: true }
+    }
+}
+
 /// What happens to the other side when one is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnReset {

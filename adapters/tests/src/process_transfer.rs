@@ -24,6 +24,8 @@ pub struct ProcessTransfer {
     pub direction: Direction,
     /// Whether the start packet declares the size of the object.
     pub declared: bool,
+    /// Whether the object is framed.
+    pub framed: bool,
     /// Number of bytes after which the sender reports progress.
     pub notify_at: usize,
 }
@@ -72,6 +74,7 @@ impl ProcessTransfer {
             Direction::Put => (put(size), self.send(progress)),
             Direction::Get => (get(size), [&self.store()[..], &[Op::Commit]].concat()),
         };
+        let packet = if self.framed { packet.framed() } else { packet };
         client.client(address, packet, long_timeouts(), &script)
     }
 
@@ -106,26 +109,28 @@ impl ProcessTransfer {
             Direction::Get => "get",
         };
         let size = if self.declared { "declared" } else { "unknown" };
+        let format = if self.framed { "framed" } else { "bare" };
         let directory = self.directory.to_str().expect("a path in UTF-8");
         let notify_at = self.notify_at.to_string();
-        let arguments = ["transfer", directory, direction, size, &notify_at];
+        let arguments = ["transfer", directory, direction, size, format, &notify_at];
         Process::start(program, &[&arguments, role].concat())
     }
 }
 
-/// Runs in the process. The arguments are `DIRECTORY put|get declared|unknown NOTIFY_AT`, and then
-/// `serve ADAPTER` or `client ADAPTER ADDRESS`.
+/// Runs in the process. The arguments are `DIRECTORY put|get declared|unknown framed|bare NOTIFY_AT`, and
+/// then `serve ADAPTER` or `client ADAPTER ADDRESS`.
 ///
 /// A server prints `listening ADDRESS`, a sender `notified` when enough bytes were sent, and both sides
 /// at the end `receipt` or `failed REASON`. Then they wait to be killed.
 pub(crate) fn run(arguments: &[&str], progress: &Sender<Vec<u8>>) {
-    let [directory, direction, size, notify_at, ref role @ ..] = *arguments else {
+    let [directory, direction, size, format, notify_at, ref role @ ..] = *arguments else {
         panic!("arguments: {arguments:?}");
     };
     let transfer = ProcessTransfer {
         directory: Path::new(directory).into(),
         direction: if direction == "put" { Direction::Put } else { Direction::Get },
         declared: size == "declared",
+        framed: format == "framed",
         notify_at: notify_at.parse().expect("a number"),
     };
     match *role {
