@@ -77,7 +77,7 @@ pub enum FaultKind {
     /// Ends this direction early and gracefully. Further bytes are dropped. When the end has arrived, the
     /// gate is opened.
     End(Option<Gate>),
-    /// Inserts these bytes, and goes on.
+    /// Inserts these bytes before the next one, and goes on.
     Garbage(Vec<u8>),
     /// Resets the side that this direction leads to, and also the other one if resets are propagated.
     Reset,

@@ -136,7 +136,10 @@ impl RelayedConnection {
                     gate.open();
                 }
             }
-            FaultKind::Garbage(bytes) => self.directions[direction].buffer.extend(bytes),
+            FaultKind::Garbage(bytes) => {
+                let buffer = &mut self.directions[direction].buffer;
+                bytes.into_iter().rev().for_each(|byte| buffer.push_front(byte));
+            }
             FaultKind::Reset => self.handle_reset(1 - direction),
             FaultKind::Stall => self.directions[direction].state = State::Stalled,
         }
