@@ -27,22 +27,24 @@ fn framed_short() {
 #[test]
 #[ignore = "long: 1,000 runs"]
 fn long() {
-    assert_all_occurred(&runs(1000, run::bare));
+    assert_all_occurred(&runs(1000, run::bare), |_, _| false);
 }
 
 #[test]
 #[ignore = "long: 1,000 runs"]
 fn framed_long() {
-    assert_all_occurred(&runs(1000, run::framed));
+    // A framed receiver sends its receipt right after the commit. Hardly any kill hits the time between them.
+    let is_rare = |victim: &str, how: &str| victim == "receiver" && how == run::LOST;
+    assert_all_occurred(&runs(1000, run::framed), is_rare);
 }
 
-/// Asserts that the runs have covered every outcome.
-fn assert_all_occurred(counts: &Counts) {
+/// Asserts that the runs have covered every outcome that is not rare.
+fn assert_all_occurred(counts: &Counts, is_rare: impl Fn(&str, &str) -> bool) {
     for victim in run::VICTIMS {
         for when in run::WHEN {
             assert_occurred(counts, &format!("{victim} killed {when}"), "");
         }
-        for how in run::HOW {
+        for how in run::HOW.into_iter().filter(|how| !is_rare(victim, how)) {
             assert_occurred(counts, victim, how);
         }
     }

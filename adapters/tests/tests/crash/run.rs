@@ -22,7 +22,7 @@ pub(crate) const HOW: [&str; 4] = [NOTHING, PART, LOST, TRANSFERRED];
 
 const NOTHING: &str = "nothing stored, no receipt";
 const PART: &str = "part stored under another name, no receipt";
-const LOST: &str = "stored, without a receipt";
+pub(crate) const LOST: &str = "stored, without a receipt";
 const TRANSFERRED: &str = "stored, with a receipt";
 
 /// What was known of both sides when the victim was dead and the other side had ended.
