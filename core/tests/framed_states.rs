@@ -720,6 +720,7 @@ fn step_of(connection: &Connection) -> String {
         Step::AwaitEnd => "AwaitEnd".into(),
         Step::Done(_) => "Done".into(),
         step @ (Step::Peek | Step::Shutdown) => panic!("{step:?} in the framed format"),
+        step @ (Step::Resume | Step::Digest) => panic!("{step:?} without a digest"),
     }
 }
 

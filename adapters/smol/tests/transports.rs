@@ -1,5 +1,5 @@
 //! What a driver owes to a transport that buffers, to one whose reads are expensive, and to one whose writes
-//! are cancelled.
+//! fail or are cancelled.
 
 mod memory;
 
@@ -9,7 +9,7 @@ use std::pin::pin;
 
 use dataserver_smol::protocol::Frame;
 use dataserver_smol::{
-    AbortReason, Config, Handlers, Key, ObjectWriter, Request, Session, StartPacket,
+    AbortReason, Config, Error, Handlers, Key, ObjectWriter, Receipt, Request, Session, StartPacket,
 };
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 
@@ -122,6 +122,43 @@ fn what_is_dropped_after_an_abort_is_read_in_large_pieces() {
     assert!(reads.len() > FLOOD, "only {} bytes were read", reads.len());
     let in_small = reads.iter().filter(|room| **room < 4096).count();
     assert!(in_small < 1000, "{in_small} of {} bytes were read in small pieces", reads.len());
+}
+
+/// Runs `transfer` over a transport whose writes fail behind each number of bytes below `total`, and asserts
+/// that nothing was tried after the first of them.
+fn fail_each_write<F: Future<Output = Result<Receipt, Error>>>(
+    first: &[u8],
+    total: usize,
+    transfer: impl Fn(memory::End) -> F,
+) {
+    for room in 0..total {
+        let (mut here, there) = transport();
+        let seen = there.seen();
+        let client = async {
+            here.write_all(first).await.unwrap();
+            here.read_exact(&mut vec![0; room]).await.unwrap();
+            here.close().await.unwrap();
+        };
+        let (result, ()) =
+            future::block_on(future::zip(transfer(there.failing_after(room)), client));
+        result.unwrap_err();
+        assert_eq!(seen.lock().unwrap().failed_writes, 1, "with room for {room} bytes");
+    }
+}
+
+/// An ABORT would complete a frame whose rest may or may not have left.
+#[test]
+fn nothing_is_written_after_a_write_that_failed() {
+    fail_each_write(&[], StartPacket::LEN + Frame::LEN + OBJECT.len(), |transport| async {
+        let request = Request::new(KEY).framed();
+        ObjectWriter::open(transport, request, &Config::default()).send(OBJECT).await
+    });
+    let serve = |transport| async { handlers().serve(transport, &Config::default()).await };
+    let get = StartPacket::get(KEY).framed();
+    fail_each_write(get.as_bytes(), Frame::LEN + OBJECT.len(), serve);
+    let put = StartPacket::put(KEY).framed();
+    let put = [&put.as_bytes()[..], &Frame::Last { len: 0 }.to_bytes()].concat();
+    fail_each_write(&put, Frame::LEN, serve);
 }
 
 /// Polls a future this often, and then drops it.

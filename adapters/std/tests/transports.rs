@@ -1,7 +1,7 @@
 //! What a driver owes to a transport that buffers, to one whose reads are expensive, and to one whose
 //! writes fail.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -77,6 +77,12 @@ impl Write for Watched {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         Ok(fits)
+    }
+
+    /// All slices in one write, as over a socket: a header that was cut off would be noticed.
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        self.write(&bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

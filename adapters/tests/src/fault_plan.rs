@@ -21,6 +21,15 @@ pub struct FaultPlan {
     pub ends_alone: bool,
 }
 
+impl FaultPlan {
+    /// Forwards everything, as proxies and tunnels do: the reset of a side becomes a graceful end, and an end
+    /// of one direction ends the other one, if this intermediary `closes_both`.
+    pub fn intermediary(closes_both: bool) -> Self {
+        let (to_server, to_client) = Default::default();
+        Self { to_server, to_client, on_reset: OnReset::End, closes_both, ends_alone: true }
+    }
+}
+
 /// What happens to the other side when one is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnReset {
@@ -68,7 +77,7 @@ pub enum FaultKind {
     /// Ends this direction early and gracefully. Further bytes are dropped. When the end has arrived, the
     /// gate is opened.
     End(Option<Gate>),
-    /// Inserts these bytes, and goes on.
+    /// Inserts these bytes before the next one, and goes on.
     Garbage(Vec<u8>),
     /// Resets the side that this direction leads to, and also the other one if resets are propagated.
     Reset,

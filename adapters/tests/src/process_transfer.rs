@@ -26,6 +26,8 @@ pub struct ProcessTransfer {
     pub declared: bool,
     /// Whether it can be resumed. If not, the receiver stores to [`part`](Self::part) first.
     pub resumable: bool,
+    /// Whether the object is framed.
+    pub framed: bool,
     /// Number of bytes after which the sender reports progress.
     pub notify_at: usize,
 }
@@ -75,6 +77,7 @@ impl ProcessTransfer {
             Direction::Get if self.resumable => (get(size), self.store()),
             Direction::Get => (get(size), [&self.store()[..], &[Op::Commit]].concat()),
         };
+        let packet = if self.framed { packet.framed() } else { packet };
         let packet = if self.resumable { packet.resumable() } else { packet };
         client.client(address, packet, long_timeouts(), &script)
     }
@@ -113,21 +116,22 @@ impl ProcessTransfer {
             Direction::Get => "get",
         };
         let size = if self.declared { "declared" } else { "unknown" };
+        let format = if self.framed { "framed" } else { "bare" };
         let directory = self.directory.to_str().expect("a path in UTF-8");
         let resume = if self.resumable { "resumable" } else { "once" };
         let notify_at = self.notify_at.to_string();
-        let arguments = ["transfer", directory, direction, size, resume, &notify_at];
+        let arguments = ["transfer", directory, direction, size, format, resume, &notify_at];
         Process::start(program, &[&arguments, role].concat())
     }
 }
 
-/// Runs in the process. The arguments are `DIRECTORY put|get declared|unknown resumable|once NOTIFY_AT`,
-/// and then `serve ADAPTER` or `client ADAPTER ADDRESS`.
+/// Runs in the process. The arguments are `DIRECTORY put|get declared|unknown framed|bare resumable|once
+/// NOTIFY_AT`, and then `serve ADAPTER` or `client ADAPTER ADDRESS`.
 ///
 /// A server prints `listening ADDRESS`, a sender `notified` when enough bytes were sent, and both sides
 /// at the end `receipt` or `failed REASON`. Then they wait to be killed.
 pub(crate) fn run(arguments: &[&str], progress: &Sender<Vec<u8>>) {
-    let [directory, direction, size, resume, notify_at, ref role @ ..] = *arguments else {
+    let [directory, direction, size, format, resume, notify_at, ref role @ ..] = *arguments else {
         panic!("arguments: {arguments:?}");
     };
     let transfer = ProcessTransfer {
@@ -135,6 +139,7 @@ pub(crate) fn run(arguments: &[&str], progress: &Sender<Vec<u8>>) {
         direction: if direction == "put" { Direction::Put } else { Direction::Get },
         declared: size == "declared",
         resumable: resume == "resumable",
+        framed: format == "framed",
         notify_at: notify_at.parse().expect("a number"),
     };
     match *role {

@@ -308,10 +308,18 @@ impl RawListener {
     /// Panics if there is none.
     #[track_caller]
     pub fn accept(&self) -> Raw {
+        self.try_accept().expect("a client connects")
+    }
+
+    /// Accepts the next client. `None` if none connects within [`TIMEOUT`].
+    ///
+    /// # Panics
+    /// Panics if the system cannot accept it.
+    pub fn try_accept(&self) -> Option<Raw> {
         let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
         let timeout = Timespec::try_from(TIMEOUT).expect("some seconds");
-        assert_eq!(poll(&mut fds, Some(&timeout)), Ok(1), "no client connects");
-        Raw::over(self.listener.accept().expect("a client").0)
+        let ready = poll(&mut fds, Some(&timeout)).expect("poll");
+        (ready > 0).then(|| Raw::over(self.listener.accept().expect("a client").0))
     }
 
     /// Accepts the next client, and reads this start packet.

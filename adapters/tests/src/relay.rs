@@ -24,7 +24,7 @@ pub struct Relay {
 }
 
 /// What a relay has forwarded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Relayed {
     /// From the client.
     pub to_server: Delivered,
@@ -33,14 +33,16 @@ pub struct Relayed {
 }
 
 impl Relay {
-    /// Listens on a free port, and connects to this server for its client.
+    /// Listens on a free port, and connects to this server for its client. Nothing is relayed if one of them
+    /// is not there.
     pub fn start(server: SocketAddr, plan: FaultPlan) -> Self {
         let listener = RawListener::new();
         let address = listener.address();
         let relayed = spawn(move || {
-            let client = listener.accept().into_stream();
-            let server = Raw::connect(server).into_stream();
-            RelayedConnection::new([client, server], plan).run()
+            // Either may have been killed. A client whose server has gone finds the end of the stream.
+            let Some(client) = listener.try_accept() else { return Relayed::default() };
+            let Ok(server) = Raw::try_connect(server) else { return Relayed::default() };
+            RelayedConnection::new([client, server].map(Raw::into_stream), plan).run()
         });
         Self { address, relayed }
     }
@@ -134,7 +136,10 @@ impl RelayedConnection {
                     gate.open();
                 }
             }
-            FaultKind::Garbage(bytes) => self.directions[direction].buffer.extend(bytes),
+            FaultKind::Garbage(bytes) => {
+                let buffer = &mut self.directions[direction].buffer;
+                bytes.into_iter().rev().for_each(|byte| buffer.push_front(byte));
+            }
             FaultKind::Reset => self.handle_reset(1 - direction),
             FaultKind::Stall => self.directions[direction].state = State::Stalled,
         }
@@ -233,7 +238,8 @@ impl RelayedConnection {
     fn awaited_events(&self, side: usize) -> PollFlags {
         let (from, to) = (&self.directions[side], &self.directions[1 - side]);
         let mut events = PollFlags::empty();
-        events.set(PollFlags::IN, from.reads() && from.buffer.is_empty());
+        let has_room = from.buffer.is_empty() || from.state == State::Discarding;
+        events.set(PollFlags::IN, from.reads() && has_room);
         let is_alone = self.ends_alone && self.sides[1 - side].is_none();
         events.set(PollFlags::RDHUP, is_alone && from.state == State::Stalled);
         events.set(PollFlags::OUT, !to.buffer.is_empty() && to.writes());

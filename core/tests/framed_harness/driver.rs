@@ -186,6 +186,7 @@ impl<'a> Driver<'a> {
             }
             Step::Done(result) => self.finish(result, stream),
             step @ (Step::Peek | Step::Shutdown) => panic!("{step:?} in the framed format"),
+            step @ (Step::Resume | Step::Digest) => panic!("{step:?} without a digest"),
         }
         Ok(())
     }

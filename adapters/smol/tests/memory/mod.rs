@@ -2,7 +2,7 @@
 //! point. It can buffer until it is flushed, and it keeps what it has seen.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -19,6 +19,8 @@ pub(crate) struct End {
     is_pending: bool,
     /// What was written since the last flush. `None` if it does not buffer.
     buffer: Option<Vec<u8>>,
+    /// How many bytes can be written. The writes behind them fail.
+    room: usize,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -29,6 +31,8 @@ pub(crate) struct Seen {
     pub(crate) written: Vec<u8>,
     /// The sizes of the buffers of the reads that got something.
     pub(crate) reads: Vec<usize>,
+    /// How many writes have failed for want of room.
+    pub(crate) failed_writes: usize,
 }
 
 #[derive(Default)]
@@ -48,6 +52,7 @@ pub(crate) fn transport() -> (End, End) {
         armed: true,
         is_pending: true,
         buffer: None,
+        room: usize::MAX,
         seen: Arc::default(),
     };
     (end(&here, &there), end(&there, &here))
@@ -57,6 +62,12 @@ impl End {
     /// From now on what is written waits for a flush.
     pub(crate) fn buffering(mut self) -> Self {
         self.buffer = Some(Vec::new());
+        self
+    }
+
+    /// The writes behind this many bytes fail.
+    pub(crate) fn failing_after(mut self, room: usize) -> Self {
+        self.room = room;
         self
     }
 
@@ -113,12 +124,18 @@ impl AsyncWrite for End {
         if self.toggle_pending(cx) {
             return Poll::Pending;
         }
-        let End { outgoing, buffer, seen, .. } = &mut *self;
+        let End { outgoing, buffer, seen, room, .. } = &mut *self;
         let mut pipe = lock(outgoing);
         if pipe.reset {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        seen.lock().expect("no panic").written.push(bytes[0]);
+        let mut seen = seen.lock().expect("no panic");
+        if *room == 0 {
+            seen.failed_writes += 1;
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        *room -= 1;
+        seen.written.push(bytes[0]);
         if let Some(buffer) = buffer {
             buffer.push(bytes[0]);
             return Poll::Ready(Ok(1));
@@ -126,6 +143,21 @@ impl AsyncWrite for End {
         pipe.bytes.push_back(bytes[0]);
         pipe.waiting.take().into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(1))
+    }
+
+    /// If it buffers, all slices in one write: a header that was cut off would be noticed.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(buffer) = &mut self.buffer else {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |slice| slice));
+        };
+        let before = buffer.len();
+        slices.iter().for_each(|slice| buffer.extend_from_slice(slice));
+        Poll::Ready(Ok(buffer.len() - before))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use dataserver_core::Direction;
-use dataserver_tests::{DynAdapter, Smol, Std};
+use dataserver_tests::{DynAdapter, FaultPlan, Smol, Std};
 use fastrand::Rng;
 
 /// The transfer of a file, and the side that is killed.
@@ -13,6 +13,8 @@ pub(crate) struct Plan {
     pub(crate) client: DynAdapter,
     pub(crate) direction: Direction,
     pub(crate) declared: bool,
+    /// A framed object, through an intermediary.
+    pub(crate) framed: Option<FaultPlan>,
     pub(crate) size: usize,
     /// Whether there is an older file under the target's name.
     pub(crate) replaces: bool,
@@ -43,14 +45,26 @@ pub(crate) enum Moment {
 }
 
 impl Plan {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// A bare object, over a direct connection.
+    pub(crate) fn bare(seed: u64) -> Self {
+        Self::new(&mut Rng::with_seed(seed))
+    }
+
+    /// A framed object, through an intermediary that makes a graceful end of the reset of a killed side.
+    pub(crate) fn framed(seed: u64) -> Self {
         let rng = &mut Rng::with_seed(seed);
+        let plan = Self::new(rng);
+        Self { framed: Some(FaultPlan::intermediary(rng.bool())), ..plan }
+    }
+
+    fn new(rng: &mut Rng) -> Self {
         let size = [rng.usize(1..1000), rng.usize(1..3_000_000)][rng.usize(..2)];
         Self {
             server: adapter(rng),
             client: adapter(rng),
             direction: if rng.bool() { Direction::Put } else { Direction::Get },
             declared: rng.bool(),
+            framed: None,
             size,
             replaces: rng.bool(),
             victim: if rng.bool() { Role::Sender } else { Role::Receiver },
@@ -99,6 +113,9 @@ impl fmt::Display for Plan {
         let (client, server) = (self.client.name(), self.server.name());
         write!(f, "{direction:?} of {size} bytes, declared: {declared}, ")?;
         write!(f, "replaces: {replaces}, resumable: {resumable}, ")?;
+        if let Some(FaultPlan { closes_both, .. }) = &self.framed {
+            write!(f, "framed, through an intermediary, which closes both: {closes_both}, ")?;
+        }
         write!(f, "from a {client} client at a {server} server, {victim:?} killed at {moment:?}")
     }
 }

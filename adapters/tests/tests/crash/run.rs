@@ -1,10 +1,11 @@
 //! One run: a process that is killed, and this one, which is not.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use std::{fs, thread};
 
-use dataserver_tests::{Process, ProcessTransfer, TIMEOUT, TempDir, Wait, object, spawn};
+use dataserver_tests::{Process, ProcessTransfer, Relay, TIMEOUT, TempDir, Wait, object, spawn};
 
 use crate::plan::{Moment, Plan, Role};
 
@@ -21,7 +22,7 @@ pub(crate) const HOW: [&str; 4] = [NOTHING, PART, LOST, TRANSFERRED];
 
 const NOTHING: &str = "nothing stored, no receipt";
 const PART: &str = "part stored under another name, no receipt";
-const LOST: &str = "stored, without a receipt";
+pub(crate) const LOST: &str = "stored, without a receipt";
 const TRANSFERRED: &str = "stored, with a receipt";
 
 /// What was known of both sides when the victim was dead and the other side had ended.
@@ -32,15 +33,24 @@ struct Observed {
     victim: bool,
 }
 
-/// Runs a seed, and checks the result.
-pub(crate) fn run(seed: u64) -> String {
-    let plan = Plan::new(seed);
+/// Runs a seed in the bare format, and checks the result.
+pub(crate) fn bare(seed: u64) -> String {
+    run(&Plan::bare(seed))
+}
+
+/// The same in the framed format.
+pub(crate) fn framed(seed: u64) -> String {
+    run(&Plan::framed(seed))
+}
+
+fn run(plan: &Plan) -> String {
     let directory = TempDir::new();
     let transfer = ProcessTransfer {
         directory: directory.path().into(),
         direction: plan.direction,
         declared: plan.declared,
         resumable: plan.resumable,
+        framed: plan.framed.is_some(),
         notify_at: plan.notify_at(),
     };
     let (bytes, older) = (object(plan.size), object(7));
@@ -49,8 +59,8 @@ pub(crate) fn run(seed: u64) -> String {
         fs::write(transfer.target(), &older).expect("room for a file");
     }
     let observed = match plan.server_is_the_victim() {
-        true => kill_the_server(&plan, &transfer),
-        false => kill_the_client(&plan, &transfer),
+        true => kill_the_server(plan, &transfer),
+        false => kill_the_client(plan, &transfer),
     };
 
     let found = fs::read(transfer.target()).ok();
@@ -73,7 +83,7 @@ pub(crate) fn run(seed: u64) -> String {
         (true, false) => LOST,
         (true, true) => TRANSFERRED,
     };
-    format!("{} killed {}: {how}", victim(&plan), when(&plan))
+    format!("{} killed {}: {how}", victim(plan), when(plan))
 }
 
 /// The sizes of the files that are not complete.
@@ -107,10 +117,12 @@ fn when(plan: &Plan) -> &'static str {
     }]
 }
 
-/// The timeouts of the client are long: only the reset by the victim's kernel can end it in time.
+/// The timeouts of the client are long: only what the victim's kernel does can end it in time, a reset, or
+/// what an intermediary makes of it.
 fn kill_the_server(plan: &Plan, transfer: &ProcessTransfer) -> Observed {
     let process = transfer.server_process(PROGRAM, plan.server);
     let address = process.wait_for_line("listening ").parse().expect("an address");
+    let address = through_an_intermediary(plan, address);
     let (sender, progress) = channel();
     let (client, here) = (plan.client, transfer.clone());
     let survivor = spawn(move || here.client(client, address, &sender).is_ok());
@@ -130,7 +142,8 @@ fn kill_the_server(plan: &Plan, transfer: &ProcessTransfer) -> Observed {
 fn kill_the_client(plan: &Plan, transfer: &ProcessTransfer) -> Observed {
     let (sender, progress) = channel();
     let server = transfer.serve(plan.server, &sender);
-    let process = transfer.client_process(PROGRAM, plan.client, server.address);
+    let address = through_an_intermediary(plan, server.address);
+    let process = transfer.client_process(PROGRAM, plan.client, address);
     let mut lines = Vec::new();
     let mut survivor = None;
     if plan.moment == Moment::Over {
@@ -143,6 +156,11 @@ fn kill_the_client(plan: &Plan, transfer: &ProcessTransfer) -> Observed {
     server.stop(LONG);
     let survivor = survivor.or_else(|| server.join().first().map(Result::is_ok));
     Observed { survivor, victim: printed_receipt(&lines) }
+}
+
+/// The address at which a client reaches the server.
+fn through_an_intermediary(plan: &Plan, server: SocketAddr) -> SocketAddr {
+    plan.framed.clone().map_or(server, |intermediary| Relay::start(server, intermediary).address)
 }
 
 /// Waits for the moment, and collects the lines of the victim until then.

@@ -25,7 +25,7 @@ use dataserver_common::{Error, Receipt};
 use dataserver_core::{Cause, Direction, StartPacket};
 use dataserver_tests::{Delivered, FaultPoint};
 
-use crate::plan::{Kind, Plan};
+use crate::plan::{Kind, Plan, Wrong};
 
 /// The observations after a run.
 pub(crate) struct Observed {
@@ -128,6 +128,7 @@ pub(crate) fn judge(plan: &Plan, object: &[u8], seen: &Observed) -> Ending {
 /// 1. The receiving application stores the object, or nothing.
 /// 2. A sender that succeeds has a receipt for an object that was stored.
 /// 3. Fragmentation and delays are no faults: both sides succeed.
+/// 4. After what is no frame, the side that reads it fails: nothing is stored, or there is no receipt.
 #[track_caller]
 pub(crate) fn judge_framed(plan: &Plan, object: &[u8], seen: &Observed) -> Ending {
     let Observed { sender, receiver, stored, .. } = seen;
@@ -140,6 +141,10 @@ pub(crate) fn judge_framed(plan: &Plan, object: &[u8], seen: &Observed) -> Endin
         plan.wrong.is_some() || (sender.is_ok() && receiver.is_ok()),
         "3: a failure without a fault, {sender:?}, {receiver:?}: {plan}",
     );
+    if let Some(Wrong { kind: Kind::Garbage, with_the_object, .. }) = plan.wrong {
+        assert!(sender.is_err(), "4: a receipt after what is no frame: {plan}");
+        assert!(!with_the_object || stored.is_none(), "4: stored what is no frame: {plan}");
+    }
     Ending { wrong: wrong(plan), how: ending(seen, Expected::Failure) }
 }
 

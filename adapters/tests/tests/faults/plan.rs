@@ -62,6 +62,9 @@ pub(crate) struct Wrong {
     pub(crate) at: FaultPoint,
 }
 
+/// No kind of a frame begins with these bytes.
+const NO_FRAME: [u8; 2] = [9, 9];
+
 /// A [`FaultKind`] without its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -98,14 +101,17 @@ impl Plan {
         let [object, receipt] = lengths(direction, size, framed);
         let wrong = if rng.usize(..5) == 0 { None } else { Some(wrong(rng, object, receipt)) };
         // Bytes that are inserted within an object make another one, in the framed format, too.
-        let wrong = wrong.filter(|wrong| !framed || wrong.kind != Kind::Garbage);
+        let wrong = wrong.map(|wrong| match wrong.kind {
+            Kind::Garbage if framed => wrong.before_the_first_frame(direction),
+            _ => wrong,
+        });
         // A framed receipt has bytes, and a sender that waits for its end would wait for them.
         let is_early = |wrong: &Wrong| !framed && wrong.is_early_receipt(receipt);
         let gate = wrong.filter(is_early).map(|_| Gate::new());
         let mut directions = [direction_plan(rng, object), direction_plan(rng, receipt)];
         if let Some(wrong) = wrong {
             directions[usize::from(!wrong.with_the_object)].fault =
-                Some(wrong.fault(rng, gate.clone()));
+                Some(wrong.fault(rng, framed, gate.clone()));
         }
         if direction == Direction::Get {
             directions.reverse();
@@ -195,9 +201,16 @@ impl Wrong {
         !self.with_the_object && self.kind == Kind::End && self.at == FaultPoint::Byte(receipt)
     }
 
-    fn fault(&self, rng: &mut Rng, gate: Option<Gate>) -> Fault {
+    fn before_the_first_frame(self, direction: Direction) -> Self {
+        let is_from_the_client = (direction == Direction::Put) == self.with_the_object;
+        let start_packet = if is_from_the_client { StartPacket::LEN as u64 } else { 0 };
+        Self { at: FaultPoint::Byte(start_packet), ..self }
+    }
+
+    fn fault(&self, rng: &mut Rng, framed: bool, gate: Option<Gate>) -> Fault {
         let kind = match self.kind {
             Kind::End => FaultKind::End(gate),
+            Kind::Garbage if framed => FaultKind::Garbage(NO_FRAME.into()),
             Kind::Garbage => {
                 let length = rng.usize(1..100);
                 FaultKind::Garbage((0..length).map(|_| rng.u8(..)).collect())
