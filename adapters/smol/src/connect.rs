@@ -107,7 +107,9 @@ mod tests {
     fn connect_to(addresses: Vec<SocketAddr>, timeout: Duration) -> Result<Socket, Error> {
         let (sender, receiver) = mpsc::channel();
         let server = Address::from(("example.org", 8089));
-        thread::spawn(move || sender.send(future::block_on(connect(&server, addresses, timeout))));
+        thread::spawn(move || {
+            _ = sender.send(future::block_on(connect(&server, addresses, timeout))); // fails if the test has ended
+        });
         receiver.recv_timeout(Duration::from_secs(20)).unwrap()
     }
 
