@@ -75,7 +75,7 @@ fn run(plan: &Plan) -> String {
     let receipt = if plan.victim == Role::Sender { observed.victim } else { survivor };
     let part = parts(&transfer).iter().any(|len| *len > 0);
     if plan.resumable {
-        resume(&plan, &transfer, &bytes);
+        resume(plan, &transfer, &bytes);
     }
     let how = match (stored, receipt) {
         (false, _) if part => PART,
