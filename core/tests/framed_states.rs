@@ -371,6 +371,10 @@ fn an_abort_in_every_state_leads_to_what_the_table_says() {
 fn the_timer_of_every_state_leads_to_what_the_table_says() {
     for row in table() {
         let mut connection = row.connection.clone();
+        // A writer tries again each eighth of the timeout.
+        let first =
+            row.timer.map_or(TOTAL, |timer| if Some(timer) == WRITES { 1 } else { timer.1 });
+        assert_eq!(connection.deadline(at(0)), Some(at(first)), "{}: before the wait", row.state);
         let elapsed = wait(&mut connection);
         assert_eq!(elapsed, row.timer.map(|(_, seconds)| seconds), "{}", row.state);
         match row.timer {
@@ -573,7 +577,7 @@ fn the_keep_alive_timer_ends_with_the_first_byte_and_the_start_timer_begins() {
     assert_eq!(server.deadline(at(0)), Some(at(13)));
     server.handle_blocked(at(12));
     server.handle_read(&PUT.as_bytes()[..1]);
-    server.handle_blocked(at(20));
+    server.handle_timeout(at(20)); // the first report of time after it
     for second in 21..25 {
         assert_eq!(server.deadline(at(second)), Some(at(25)));
         server.handle_read(&PUT.as_bytes()[second as usize - 20..][..1]);
@@ -582,6 +586,17 @@ fn the_keep_alive_timer_ends_with_the_first_byte_and_the_start_timer_begins() {
     }
     server.handle_blocked(at(25));
     assert_eq!(server.step(), Step::Done(Err(Cause::TimedOut(Timer::Start))));
+}
+
+#[test]
+fn without_a_keep_alive_timer_a_server_waits_for_ever_between_objects() {
+    let timeouts = config().timeouts.keep_alive(None);
+    let mut server = served().next_server(config().timeouts(timeouts), at(0));
+    for second in [0, 1_000_000] {
+        server.handle_blocked(at(second));
+        assert_eq!(server.deadline(at(second)), None);
+    }
+    assert_eq!(step_of(&server), "Read 25");
 }
 
 #[test]
@@ -755,11 +770,15 @@ fn server() -> Connection {
 
 /// A server that waits for its second object.
 fn later_server() -> Connection {
-    let served = with(whole(), |server| {
+    served().next_server(config(), at(0))
+}
+
+/// A server that has sent the receipt for its object.
+fn served() -> Connection {
+    with(whole(), |server| {
         server.committed();
         server.handle_moved(12);
-    });
-    served.next_server(config(), at(0))
+    })
 }
 
 fn decide_on(packet: StartPacket) -> Connection {

@@ -143,7 +143,7 @@ impl Connection {
         let timeout = match self.state {
             State::Done => return,
             _ if self.failure.is_some() => self.idle,
-            State::ReadPacket { start } if !self.is_between_objects() => start,
+            State::ReadPacket { start } => start, // between objects, the keep-alive timer runs already
             _ => return,
         };
         match self.retry {

@@ -84,8 +84,7 @@ fn check_receipts(scenario: &Scenario, drivers: &[Driver<'_>; 2]) {
 /// Reason: without a fault of the stream and without timers, a side that has given up and has told why is
 /// heard, unless its peer has failed by itself.
 fn check_reasons(scenario: &Scenario, drivers: &[Driver<'_>; 2]) {
-    let closes = drivers.iter().any(|driver| driver.has_closed_session || driver.has_canceled);
-    if scenario.is_disturbed() || closes {
+    if is_disturbed(scenario, drivers) {
         return;
     }
     for (teller, other) in [(&drivers[0], &drivers[1]), (&drivers[1], &drivers[0])] {
@@ -110,8 +109,7 @@ fn check_reasons(scenario: &Scenario, drivers: &[Driver<'_>; 2]) {
 
 /// Independence: without problems, each object succeeds that can, whatever was before it on the stream.
 fn check_objects(scenario: &Scenario, drivers: &[Driver<'_>; 2]) {
-    let closes = drivers.iter().any(|driver| driver.has_closed_session || driver.has_canceled);
-    if scenario.is_disturbed() || scenario.gives_up() || closes {
+    if is_disturbed(scenario, drivers) || scenario.gives_up() {
         return;
     }
     let fit = scenario.objects.iter().take_while(|object| object.succeeds()).count();
@@ -119,6 +117,12 @@ fn check_objects(scenario: &Scenario, drivers: &[Driver<'_>; 2]) {
         let succeeded = driver.results.iter().filter(|result| result.is_ok()).count();
         assert_eq!(succeeded, fit, "independence: {:?} {:?}", driver.role, driver.results);
     }
+}
+
+/// Whether something may have failed that is neither an object nor an application.
+fn is_disturbed(scenario: &Scenario, drivers: &[Driver<'_>; 2]) -> bool {
+    let is_cut_off = |driver: &Driver<'_>| driver.has_closed_session || driver.has_canceled;
+    scenario.is_disturbed() || drivers.iter().any(is_cut_off)
 }
 
 /// Retry: a client that reads ABORT(closing) or ABORT(busy) knows that nothing was claimed.
