@@ -32,7 +32,8 @@ use std::time::{Duration, Instant as StdInstant};
 use dataserver_common::socket;
 use dataserver_common::tcp::{self, AcceptError, Backlog, BlockingMode};
 use dataserver_core::{
-    Cause, Config, Connection, Delivery, Direction, Instant, Lease, Registry, StartPacket, Step,
+    Cause, Config, Connection, Delivery, Direction, Instant, Lease, Refusal, Registry, StartPacket,
+    Step,
 };
 use polling::{Event, Events, Poller};
 use rustix::event::epoll::{self, EventData, EventFlags};

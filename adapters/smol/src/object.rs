@@ -129,7 +129,8 @@ impl ObjectReader {
     /// The object goes to a temporary file beside the target, which is synced and renamed when it is
     /// complete. Several connections can store to one name at the same time: a reader of that name finds one
     /// complete object, and a sender has a receipt only for an object that had the name. The file is created,
-    /// synced on a thread for blocking calls.
+    /// synced on a thread for blocking calls. A transfer that can be resumed keeps the temporary file if the
+    /// connection fails: see the [crate page](crate#digests-and-resume).
     ///
     /// # Cancel safety
     /// If this future is dropped, the connection is aborted. The target is as before, unless the object
@@ -443,7 +444,7 @@ impl ObjectWriter {
     /// The file is read on this thread, which is usually a copy from the page cache. If that may take
     /// long, use [`send_reader`](Self::send_reader) with [`blocking`](https://docs.rs/blocking).
     ///
-    /// The file must not change meanwhile: the system may send its pages as they are when they leave, not
+    /// The file must not change meanwhile, unless the object has a digest, which then fails: the system may send its pages as they are when they leave, not
     /// as they were when they were counted (sendfile(2)). A file that shrinks or grows fails against its
     /// declared size.
     ///

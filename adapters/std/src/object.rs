@@ -116,7 +116,8 @@ impl ObjectReader {
     ///
     /// The object goes to a temporary file beside the target, which is synced and renamed when it is
     /// complete. Several connections can store to one name at the same time: a reader of that name finds one
-    /// complete object, and a sender has a receipt only for an object that had the name.
+    /// complete object, and a sender has a receipt only for an object that had the name. A transfer that can be
+    /// resumed keeps the temporary file if the connection fails: see the [crate page](crate#digests-and-resume).
     ///
     /// # Errors
     /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file system. The
@@ -381,7 +382,7 @@ impl ObjectWriter {
     /// Sends an open file from its cursor to its end, and waits for the receipt. The size of a regular
     /// file is declared. For pipes and devices there is [`send_reader`](Self::send_reader).
     ///
-    /// The file must not change meanwhile: the system may send its pages as they are when they leave, not
+    /// The file must not change meanwhile, unless the object has a digest, which then fails: the system may send its pages as they are when they leave, not
     /// as they were when they were counted (sendfile(2)). A file that shrinks or grows fails against its
     /// declared size.
     ///
