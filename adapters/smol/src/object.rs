@@ -397,7 +397,7 @@ impl ObjectWriter {
     /// ```
     pub async fn send(mut self, bytes: impl AsRef<[u8]>) -> Result<Receipt, Error> {
         let bytes = bytes.as_ref();
-        let is_whole = self.driver.exchange.connection.moved() == 0;
+        let is_whole = self.driver.exchange.is_at_beginning();
         let retry = self.retry.take().filter(|_| is_whole);
         match (self.send_once(bytes).await, retry) {
             (Err(error), Some(retry)) if is_closing(&error) => {

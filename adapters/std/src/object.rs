@@ -345,7 +345,7 @@ impl ObjectWriter {
     /// # }
     /// ```
     pub fn send(mut self, bytes: &[u8]) -> Result<Receipt, Error> {
-        let is_whole = self.driver.exchange.connection.moved() == 0;
+        let is_whole = self.driver.exchange.is_at_beginning();
         let retry = self.retry.take().filter(|_| is_whole);
         match (self.send_once(bytes), retry) {
             (Err(error), Some(retry)) if is_closing(&error) => retry.begin()?.send_once(bytes),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dataserver_common::Error;
+use dataserver_common::{Error, Request};
 use dataserver_core::{Direction, Entry, StartPacket};
 use dataserver_tests::{
     DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op, Relay,
@@ -75,6 +75,19 @@ impl Files {
     /// Transfers, and the stream of the sender ends or fails after this many bytes. Returns how many the receiver
     /// has read at most.
     fn interrupted_attempt(&self, at: u64, kind: FaultKind) -> u64 {
+        let relay = self.relay(at, kind);
+        let error = self.transfer(relay.address).unwrap_err();
+        assert!(!is_mismatch(&error), "{error}");
+        let relayed = relay.relayed();
+        self.server.outcomes.recv().unwrap().unwrap_err();
+        match self.direction {
+            Direction::Put => relayed.to_server.bytes.len() as u64,
+            Direction::Get => relayed.to_client.bytes.len() as u64,
+        }
+    }
+
+    /// A relay that injects this fault when the sender has sent this many bytes.
+    fn relay(&self, at: u64, kind: FaultKind) -> Relay {
         let cut = DirectionPlan {
             fault: Some(Fault { at: FaultPoint::Byte(at), kind }),
             ..DirectionPlan::default()
@@ -90,15 +103,7 @@ impl Files {
             closes_both: true,
             ends_alone: false,
         };
-        let relay = Relay::start(self.server.address, plan);
-        let error = self.transfer(relay.address).unwrap_err();
-        assert!(!is_mismatch(&error), "{error}");
-        let relayed = relay.relayed();
-        self.server.outcomes.recv().unwrap().unwrap_err();
-        match self.direction {
-            Direction::Put => relayed.to_server.bytes.len() as u64,
-            Direction::Get => relayed.to_client.bytes.len() as u64,
-        }
+        Relay::start(self.server.address, plan)
     }
 }
 
@@ -165,6 +170,32 @@ fn no_byte_is_sent_twice(server: DynAdapter, client: DynAdapter) {
         files.attempt().unwrap();
         assert!(files.target() == Some(bytes));
         assert_eq!(files.parts(), [0; 0]);
+    }
+}
+
+/// The size is declared where the sender knows it before it sends anything.
+fn every_way_to_send_goes_on(server: DynAdapter, client: DynAdapter) {
+    let bytes = object(300_000);
+    let files = Files::new(server, client, Direction::Put);
+    files.write_source(&bytes);
+    for cut in [1_000, 50_000, 150_000] {
+        for send in Op::ways_to_send(&bytes, &files.path("source")) {
+            let put = |address| {
+                let request = Request::new(KEY).resumable();
+                client.put(address, request, long_timeouts(), &send)
+            };
+            let relay = files.relay(cut, FaultKind::End(None));
+            put(relay.address).unwrap_err();
+            relay.relayed();
+            files.server.outcomes.recv().unwrap().unwrap_err();
+            assert_ne!(files.parts(), [0; 0]);
+            let sent = put(files.server.address);
+            assert!(sent.is_ok(), "{sent:?}: {send:?}, cut after {cut} bytes");
+            files.server.outcomes.recv().unwrap().unwrap();
+            assert!(files.target().as_ref() == Some(&bytes), "{send:?}, cut after {cut} bytes");
+            fs::remove_file(files.path("target")).unwrap();
+            assert_eq!(files.parts(), [0; 0]);
+        }
     }
 }
 
@@ -237,6 +268,7 @@ fn a_session_carries_objects_that_can_be_resumed(server: DynAdapter, client: Dyn
 pairs! {
     objects_arrive,
     no_byte_is_sent_twice,
+    every_way_to_send_goes_on,
     a_reset_loses_no_more_than_what_was_on_its_way,
     a_changed_source_fails_once_and_begins_again,
     a_part_that_is_longer_than_the_source_is_discarded,

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use blake3::Hasher;
 
-use crate::object::copy_buffer;
+use crate::object::buffer;
 
 /// Computes the BLAKE3 digest of an object. Bytes that pass through this program are hashed on the way. What the
 /// system moves between a file and a socket is read from the file, by a second thread beside the transfer.
@@ -46,6 +46,9 @@ impl State {
     }
 }
 
+/// How much of a file is read and hashed at once: what the cache of a processor holds.
+const READ: usize = 64 * 1024;
+
 /// A thread that has the hasher, and reads ranges of a file.
 #[derive(Debug)]
 struct Beside {
@@ -57,7 +60,7 @@ struct Beside {
 impl Beside {
     fn begin(file: &File, mut hasher: Box<Hasher>) -> io::Result<Self> {
         let file = file.try_clone()?;
-        let mut buffer = copy_buffer()?;
+        let mut buffer = buffer(READ)?;
         let (ranges, to_hash) = mpsc::channel::<(u64, u64)>();
         let hash = move || {
             for (mut at, len) in to_hash {
