@@ -5,10 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dataserver_common::{Error, Request};
-use dataserver_core::{Direction, Entry, StartPacket};
+use dataserver_core::{AbortReason, Cause, Direction, Entry, Frame, PeerError, StartPacket};
 use dataserver_tests::{
-    DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op, Relay,
-    Server, Setup, TempDir, get, long_timeouts, object, pairs, put,
+    DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op,
+    RawListener, Relay, Server, Setup, TempDir, Wait, cause, clients, get, long_timeouts, object,
+    pairs, put, spawn,
 };
 
 /// Sizes around those from which files take other paths.
@@ -241,16 +242,40 @@ fn a_part_that_is_longer_than_the_source_is_discarded(server: DynAdapter, client
         let files = Files::new(server, client, Direction::Get);
         files.write_source(&object(2_000_000));
         files.interrupted_attempt(1_000_000, FaultKind::End(None));
-        assert_ne!(files.parts(), [0; 0]);
+        let there = files.parts()[0];
+        assert!(there > 100_000, "{there}");
 
         let bytes = object(size);
         files.write_source(&bytes);
-        let error = files.attempt().unwrap_err();
+        let error = files.transfer(files.server.address).unwrap_err();
         assert!(is_mismatch(&error), "{error}");
+        let outcome = files.server.outcomes.recv().unwrap();
+        let beyond = Cause::Peer(PeerError::OffsetBeyondSize { offset: there, size: size as u64 });
+        assert_eq!(cause(&outcome), beyond);
         assert_eq!(files.parts(), [0; 0]);
         files.attempt().unwrap();
         assert!(files.target() == Some(bytes));
     }
+}
+
+/// The sender may try again as soon as it has read ABORT, and must not find the part.
+fn a_client_discards_its_part_before_the_server_knows(client: DynAdapter) {
+    let directory = TempDir::new();
+    let script = [Op::ReceiveTo(directory.path().join("target"))];
+    let listener = RawListener::new();
+    let address = listener.address();
+    let getting =
+        spawn(move || client.client(address, get(None).resumable(), long_timeouts(), &script));
+    let mut server = listener.accept();
+    let packet = get(None).resumable();
+    let open = Frame::Open { offset: 0 }.to_bytes();
+    assert_eq!(server.read(37), [packet.as_bytes().as_slice(), &open].concat());
+    let last = Frame::Last { len: 5 }.to_bytes();
+    server.send(&[last.as_slice(), b"hello", &[0; 32]].concat());
+    assert_eq!(server.read(12), Frame::Abort(AbortReason::Mismatch).to_bytes());
+    assert_eq!(parts(directory.path()), [0; 0]);
+    drop(server);
+    assert!(is_mismatch(&getting.wait().unwrap_err()));
 }
 
 fn a_session_carries_objects_that_can_be_resumed(server: DynAdapter, client: DynAdapter) {
@@ -263,6 +288,10 @@ fn a_session_carries_objects_that_can_be_resumed(server: DynAdapter, client: Dyn
         outcome.unwrap();
         assert!(files.target().as_ref() == Some(&bytes));
     }
+}
+
+clients! {
+    a_client_discards_its_part_before_the_server_knows,
 }
 
 pairs! {
