@@ -284,7 +284,8 @@ impl Exchange {
     pub fn declare_known_size(&mut self, bytes: u64) -> bool {
         let is_unsent = match self.connection.step() {
             Step::Write { bytes, .. } => bytes.len() == StartPacket::LEN,
-            Step::Offer { .. } => self.connection.moved() == 0,
+            // Behind OPEN the start packet has left.
+            Step::Offer { .. } => self.connection.moved() == 0 && !self.is_resumable(),
             _ => false,
         };
         match (self.declares, is_unsent, ObjectSize::new(bytes)) {
@@ -527,6 +528,22 @@ impl Exchange {
             Ok(digest) => self.connection.digest(digest),
             Err(error) => self.abort(NOT_HASHED, Some(error.into())),
         }
+    }
+
+    /// Whether the application has given nothing of the object yet.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert!(Exchange::server(&Config::default()).is_at_beginning());
+    /// ```
+    pub fn is_at_beginning(&self) -> bool {
+        self.connection.moved() == 0 && self.skipped == 0
+    }
+
+    fn is_resumable(&self) -> bool {
+        self.connection.packet().is_some_and(|packet| packet.is_resumable())
     }
 
     fn has_digest(&self) -> bool {

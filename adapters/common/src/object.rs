@@ -47,10 +47,14 @@ pub const NOT_HASHED: &str = "the digest of the object cannot be computed";
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn copy_buffer() -> io::Result<Vec<u8>> {
-    const LEN: usize = 256 * 1024;
+    buffer(256 * 1024)
+}
+
+/// Zeros, of this many bytes.
+pub(crate) fn buffer(len: usize) -> io::Result<Vec<u8>> {
     let mut buffer = Vec::new();
-    buffer.try_reserve_exact(LEN)?;
-    buffer.resize(LEN, 0);
+    buffer.try_reserve_exact(len)?;
+    buffer.resize(len, 0);
     Ok(buffer)
 }
 

@@ -135,6 +135,19 @@ impl ObjectReader {
         self.driver.exchange.declared_size()
     }
 
+    /// Whether a part of the object that an earlier transfer has left is used: [`receive_to`](Self::receive_to)
+    /// does so for [resumable](Request::resumable) requests, before any of the object is read.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &dataserver_smol::ObjectReader) {
+    /// println!("goes on where it broke: {}", object.is_resumable());
+    /// # }
+    /// ```
+    #[cfg(feature = "digest")]
+    pub fn is_resumable(&self) -> bool {
+        self.driver.exchange.to_resume().is_some()
+    }
+
     /// The address of the sender, if it has one.
     ///
     /// ```no_run
@@ -151,7 +164,8 @@ impl ObjectReader {
     /// The object goes to a temporary file beside the target, which is synced and renamed when it is
     /// complete. Several connections can store to one name at the same time: a reader of that name finds one
     /// complete object, and a sender has a receipt only for an object that had the name. The file is created,
-    /// synced on a thread for blocking calls.
+    /// synced on a thread for blocking calls. A transfer that can be resumed keeps the temporary file if the
+    /// connection fails: see the [crate page](crate#digests-and-resume).
     ///
     /// # Cancel safety
     /// If this future is dropped, the connection is aborted. The target is as before, unless the object
@@ -463,7 +477,7 @@ impl ObjectWriter {
     /// ```
     pub async fn send(mut self, bytes: impl AsRef<[u8]>) -> Result<Receipt, Error> {
         let bytes = bytes.as_ref();
-        let is_whole = self.driver.exchange.connection.moved() == 0;
+        let is_whole = self.driver.exchange.is_at_beginning();
         let retry = self.retry.take().filter(|_| is_whole);
         match (self.send_once(bytes).await, retry) {
             (Err(error), Some(retry)) if is_closing(&error) => {
@@ -510,9 +524,10 @@ impl ObjectWriter {
     /// The file is read on this thread, which is usually a copy from the page cache. If that may take
     /// long, use [`send_reader`](Self::send_reader) with [`blocking`](https://docs.rs/blocking).
     ///
-    /// The file must not change meanwhile: the system may send its pages as they are when they leave, not
-    /// as they were when they were counted (sendfile(2)). A file that shrinks fails against its declared size.
-    /// Of a file that grows, such as a log, as much is sent as was declared.
+    /// The file must not change meanwhile, unless the object has a digest, which then fails: the system may send
+    /// its pages as they are when they leave, not as they were when they were counted (sendfile(2)). A file that
+    /// shrinks fails against its declared size. Of a file that grows, such as a log, as much is sent as was
+    /// declared.
     ///
     /// A peer that is gone raises SIGPIPE in sendfile(2). Rust's runtime ignores it; a program that has
     /// changed that must ignore it itself.

@@ -72,6 +72,45 @@
 //! With the feature `rustls`, `Client::tls` and `Server::tls` use TLS, with configurations of rustls. There the
 //! framed format is the default. A connection that is cut is a truncation in both formats.
 //!
+//! # Digests and resume
+//!
+//! With the feature `digest`, a client can ask for two things, and every server with the feature has them:
+//!
+//! - A *digest* ([`Request`]`::with_digest`): the receiver commits only the object that the sender has, byte for byte.
+//!   A file that changes while it is sent fails ([`Error::is_mismatch`]). Bytes that pass through the program are
+//!   hashed on the way. What the system moves between a file and the socket is read once more, by a second thread
+//!   beside the transfer.
+//! - *Resume* ([`Request`]`::resumable`), with a digest: if the connection fails, [`ObjectReader::receive_to`] keeps what
+//!   it has, in a file beside the target whose name begins with `.dataserver-`. The next transfer with the same key
+//!   and declared size to the same target goes on behind it. Sender and receiver hash what is there already. If
+//!   the digests differ, the transfer fails, the file is removed, and the next attempt begins at 0. A file that
+//!   nobody came back for is removed after a week, by the next transfer that can be resumed to that directory. Two
+//!   transfers at the same time do not share one.
+//!
+//! A sender gives the whole object in every attempt, in any way: what the receiver has is hashed and not sent. So a
+//! source that cannot be read twice, such as a pipe, cannot be resumed. A receiver that reads the object by itself,
+//! without `receive_to`, begins at 0. A handler that is for one use ([`Entry::once`]) is used up by the first attempt:
+//! use [`Entry::until_delivered`].
+//!
+#![cfg_attr(feature = "digest", doc = "```no_run")]
+#![cfg_attr(not(feature = "digest"), doc = "```ignore")]
+//! use dataserver_std::{Client, Key, Request};
+//!
+//! let request = Request::new(Key::from_name("disk image")).resumable();
+//! let client = Client::new("127.0.0.1:8089")?;
+//! let mut attempts = 0;
+//! let receipt = loop {
+//!     attempts += 1;
+//!     match client.get(request).and_then(|object| object.receive_to("disk.img")) {
+//!         Ok(receipt) => break receipt,
+//!         Err(error) if attempts == 5 => return Err(error),
+//!         Err(error) => eprintln!("{error}"),
+//!     }
+//! };
+//! println!("{} bytes", receipt.bytes);
+//! # Ok::<(), dataserver_std::Error>(())
+//! ```
+//!
 //! # Tracing
 //!
 //! With the feature `tracing`, a server has a [span](https://docs.rs/tracing) `connection` for each connection,

@@ -122,6 +122,19 @@ impl ObjectReader {
         self.driver.exchange.declared_size()
     }
 
+    /// Whether a part of the object that an earlier transfer has left is used: [`receive_to`](Self::receive_to)
+    /// does so for [resumable](Request::resumable) requests, before any of the object is read.
+    ///
+    /// ```no_run
+    /// # fn handler(object: &dataserver_std::ObjectReader) {
+    /// println!("goes on where it broke: {}", object.is_resumable());
+    /// # }
+    /// ```
+    #[cfg(feature = "digest")]
+    pub fn is_resumable(&self) -> bool {
+        self.driver.exchange.to_resume().is_some()
+    }
+
     /// The address of the sender, if it has one.
     ///
     /// ```no_run
@@ -137,7 +150,8 @@ impl ObjectReader {
     ///
     /// The object goes to a temporary file beside the target, which is synced and renamed when it is
     /// complete. Several connections can store to one name at the same time: a reader of that name finds one
-    /// complete object, and a sender has a receipt only for an object that had the name.
+    /// complete object, and a sender has a receipt only for an object that had the name. A transfer that can be
+    /// resumed keeps the temporary file if the connection fails: see the [crate page](crate#digests-and-resume).
     ///
     /// # Errors
     /// Returns an [`Error::Transfer`] if the connection fails, or with the error of the file system. The
@@ -402,7 +416,7 @@ impl ObjectWriter {
     /// # }
     /// ```
     pub fn send(mut self, bytes: &[u8]) -> Result<Receipt, Error> {
-        let is_whole = self.driver.exchange.connection.moved() == 0;
+        let is_whole = self.driver.exchange.is_at_beginning();
         let retry = self.retry.take().filter(|_| is_whole);
         match (self.send_once(bytes), retry) {
             (Err(error), Some(retry)) if is_closing(&error) => retry.begin()?.send_once(bytes),
@@ -439,9 +453,10 @@ impl ObjectWriter {
     /// Sends an open file from its cursor to its end, and waits for the receipt. The size of a regular
     /// file is declared. For pipes and devices there is [`send_reader`](Self::send_reader).
     ///
-    /// The file must not change meanwhile: the system may send its pages as they are when they leave, not
-    /// as they were when they were counted (sendfile(2)). A file that shrinks fails against its declared size.
-    /// Of a file that grows, such as a log, as much is sent as was declared.
+    /// The file must not change meanwhile, unless the object has a digest, which then fails: the system may send
+    /// its pages as they are when they leave, not as they were when they were counted (sendfile(2)). A file that
+    /// shrinks fails against its declared size. Of a file that grows, such as a log, as much is sent as was
+    /// declared.
     ///
     /// A peer that is gone raises SIGPIPE in sendfile(2). Rust's runtime ignores it; a program that has
     /// changed that must ignore it itself.

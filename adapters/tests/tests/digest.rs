@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dataserver_common::Error;
-use dataserver_core::{Direction, Entry, StartPacket};
+use dataserver_common::{Error, Request};
+use dataserver_core::{AbortReason, Cause, Direction, Entry, Frame, PeerError, StartPacket};
 use dataserver_tests::{
-    DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op, Relay,
-    Server, Setup, TempDir, get, long_timeouts, object, pairs, put,
+    DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op,
+    RawListener, Relay, Server, Setup, TempDir, Wait, cause, clients, get, long_timeouts, object,
+    pairs, put, spawn,
 };
 
 /// Sizes around those from which files take other paths.
@@ -75,6 +76,19 @@ impl Files {
     /// Transfers, and the stream of the sender ends or fails after this many bytes. Returns how many the receiver
     /// has read at most.
     fn interrupted_attempt(&self, at: u64, kind: FaultKind) -> u64 {
+        let relay = self.relay(at, kind);
+        let error = self.transfer(relay.address).unwrap_err();
+        assert!(!is_mismatch(&error), "{error}");
+        let relayed = relay.relayed();
+        self.server.outcomes.recv().unwrap().unwrap_err();
+        match self.direction {
+            Direction::Put => relayed.to_server.bytes.len() as u64,
+            Direction::Get => relayed.to_client.bytes.len() as u64,
+        }
+    }
+
+    /// A relay that injects this fault when the sender has sent this many bytes.
+    fn relay(&self, at: u64, kind: FaultKind) -> Relay {
         let cut = DirectionPlan {
             fault: Some(Fault { at: FaultPoint::Byte(at), kind }),
             ..DirectionPlan::default()
@@ -90,15 +104,7 @@ impl Files {
             closes_both: true,
             ends_alone: false,
         };
-        let relay = Relay::start(self.server.address, plan);
-        let error = self.transfer(relay.address).unwrap_err();
-        assert!(!is_mismatch(&error), "{error}");
-        let relayed = relay.relayed();
-        self.server.outcomes.recv().unwrap().unwrap_err();
-        match self.direction {
-            Direction::Put => relayed.to_server.bytes.len() as u64,
-            Direction::Get => relayed.to_client.bytes.len() as u64,
-        }
+        Relay::start(self.server.address, plan)
     }
 }
 
@@ -168,6 +174,32 @@ fn no_byte_is_sent_twice(server: DynAdapter, client: DynAdapter) {
     }
 }
 
+/// The size is declared where the sender knows it before it sends anything.
+fn every_way_to_send_goes_on(server: DynAdapter, client: DynAdapter) {
+    let bytes = object(300_000);
+    let files = Files::new(server, client, Direction::Put);
+    files.write_source(&bytes);
+    for cut in [1_000, 50_000, 150_000] {
+        for send in Op::ways_to_send(&bytes, &files.path("source")) {
+            let put = |address| {
+                let request = Request::new(KEY).resumable();
+                client.put(address, request, long_timeouts(), &send)
+            };
+            let relay = files.relay(cut, FaultKind::End(None));
+            put(relay.address).unwrap_err();
+            relay.relayed();
+            files.server.outcomes.recv().unwrap().unwrap_err();
+            assert_ne!(files.parts(), [0; 0]);
+            let sent = put(files.server.address);
+            assert!(sent.is_ok(), "{sent:?}: {send:?}, cut after {cut} bytes");
+            files.server.outcomes.recv().unwrap().unwrap();
+            assert!(files.target().as_ref() == Some(&bytes), "{send:?}, cut after {cut} bytes");
+            fs::remove_file(files.path("target")).unwrap();
+            assert_eq!(files.parts(), [0; 0]);
+        }
+    }
+}
+
 fn a_reset_loses_no_more_than_what_was_on_its_way(server: DynAdapter, client: DynAdapter) {
     for direction in [Direction::Put, Direction::Get] {
         let files = Files::new(server, client, direction);
@@ -210,16 +242,40 @@ fn a_part_that_is_longer_than_the_source_is_discarded(server: DynAdapter, client
         let files = Files::new(server, client, Direction::Get);
         files.write_source(&object(2_000_000));
         files.interrupted_attempt(1_000_000, FaultKind::End(None));
-        assert_ne!(files.parts(), [0; 0]);
+        let there = files.parts()[0];
+        assert!(there > 100_000, "{there}");
 
         let bytes = object(size);
         files.write_source(&bytes);
-        let error = files.attempt().unwrap_err();
+        let error = files.transfer(files.server.address).unwrap_err();
         assert!(is_mismatch(&error), "{error}");
+        let outcome = files.server.outcomes.recv().unwrap();
+        let beyond = Cause::Peer(PeerError::OffsetBeyondSize { offset: there, size: size as u64 });
+        assert_eq!(cause(&outcome), beyond);
         assert_eq!(files.parts(), [0; 0]);
         files.attempt().unwrap();
         assert!(files.target() == Some(bytes));
     }
+}
+
+/// The sender may try again as soon as it has read ABORT, and must not find the part.
+fn a_client_discards_its_part_before_the_server_knows(client: DynAdapter) {
+    let directory = TempDir::new();
+    let script = [Op::ReceiveTo(directory.path().join("target"))];
+    let listener = RawListener::new();
+    let address = listener.address();
+    let getting =
+        spawn(move || client.client(address, get(None).resumable(), long_timeouts(), &script));
+    let mut server = listener.accept();
+    let packet = get(None).resumable();
+    let open = Frame::Open { offset: 0 }.to_bytes();
+    assert_eq!(server.read(37), [packet.as_bytes().as_slice(), &open].concat());
+    let last = Frame::Last { len: 5 }.to_bytes();
+    server.send(&[last.as_slice(), b"hello", &[0; 32]].concat());
+    assert_eq!(server.read(12), Frame::Abort(AbortReason::Mismatch).to_bytes());
+    assert_eq!(parts(directory.path()), [0; 0]);
+    drop(server);
+    assert!(is_mismatch(&getting.wait().unwrap_err()));
 }
 
 fn a_session_carries_objects_that_can_be_resumed(server: DynAdapter, client: DynAdapter) {
@@ -234,9 +290,14 @@ fn a_session_carries_objects_that_can_be_resumed(server: DynAdapter, client: Dyn
     }
 }
 
+clients! {
+    a_client_discards_its_part_before_the_server_knows,
+}
+
 pairs! {
     objects_arrive,
     no_byte_is_sent_twice,
+    every_way_to_send_goes_on,
     a_reset_loses_no_more_than_what_was_on_its_way,
     a_changed_source_fails_once_and_begins_again,
     a_part_that_is_longer_than_the_source_is_discarded,

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use blake3::Hasher;
 
-use crate::object::copy_buffer;
+use crate::object::buffer;
 
 /// Computes the BLAKE3 digest of an object. Bytes that pass through this program are hashed on the way. What the
 /// system moves between a file and a socket is read from the file, by a second thread beside the transfer.
@@ -25,18 +25,29 @@ use crate::object::copy_buffer;
 #[derive(Debug, Default)]
 pub struct ObjectDigest(State);
 
-#[derive(Debug)]
+/// The hasher has 2 KiB: an object without a digest has none.
+#[derive(Debug, Default)]
 enum State {
+    #[default]
+    Empty,
     Here(Box<Hasher>),
     Beside(Beside),
     Failed(io::Error),
 }
 
-impl Default for State {
-    fn default() -> Self {
-        Self::Here(Box::default())
+impl State {
+    /// The hasher, if it is not with the second thread.
+    fn hasher(self) -> Result<Box<Hasher>, Self> {
+        match self {
+            Self::Empty => Ok(Box::default()),
+            Self::Here(hasher) => Ok(hasher),
+            state => Err(state),
+        }
     }
 }
+
+/// How much of a file is read and hashed at once: what the cache of a processor holds.
+const READ: usize = 64 * 1024;
 
 /// A thread that has the hasher, and reads ranges of a file.
 #[derive(Debug)]
@@ -49,7 +60,7 @@ struct Beside {
 impl Beside {
     fn begin(file: &File, mut hasher: Box<Hasher>) -> io::Result<Self> {
         let file = file.try_clone()?;
-        let mut buffer = copy_buffer()?;
+        let mut buffer = buffer(READ)?;
         let (ranges, to_hash) = mpsc::channel::<(u64, u64)>();
         let hash = move || {
             for (mut at, len) in to_hash {
@@ -78,9 +89,13 @@ impl ObjectDigest {
     /// These are the next bytes of the object. Waits for the second thread, if it has something to do.
     pub fn update(&mut self, bytes: &[u8]) {
         self.catch_up();
-        if let State::Here(hasher) = &mut self.0 {
-            hasher.update(bytes);
-        }
+        self.0 = match mem::take(&mut self.0).hasher() {
+            Ok(mut hasher) => {
+                hasher.update(bytes);
+                State::Here(hasher)
+            }
+            Err(state) => state,
+        };
     }
 
     /// The next bytes of the object are the `len` before the cursor of this file.
@@ -97,12 +112,10 @@ impl ObjectDigest {
         if len == 0 {
             return;
         }
-        self.0 = match mem::take(&mut self.0) {
-            State::Here(hasher) => match Beside::begin(file, hasher) {
-                Ok(beside) => State::Beside(beside),
-                Err(error) => State::Failed(error),
-            },
-            state => state,
+        self.0 = match mem::take(&mut self.0).hasher().map(|hasher| Beside::begin(file, hasher)) {
+            Ok(Ok(beside)) => State::Beside(beside),
+            Ok(Err(error)) => State::Failed(error),
+            Err(state) => state,
         };
         if let State::Beside(beside) = &self.0 {
             _ = beside.ranges.send((from, len)); // if the thread has failed, its end tells
@@ -131,10 +144,10 @@ impl ObjectDigest {
     /// Returns an error if the file could not be read.
     pub fn finish(mut self) -> io::Result<[u8; 32]> {
         self.catch_up();
-        match self.0 {
-            State::Here(hasher) => Ok(*hasher.finalize().as_bytes()),
-            State::Failed(error) => Err(error),
-            State::Beside(_) => Err(io::Error::other("the digest is not complete")),
+        match self.0.hasher() {
+            Ok(hasher) => Ok(*hasher.finalize().as_bytes()),
+            Err(State::Failed(error)) => Err(error),
+            Err(_) => Err(io::Error::other("the digest is not complete")),
         }
     }
 }
