@@ -30,7 +30,7 @@ Exit status:
   2  The command line is invalid.
   3  No connection was made, or the server cannot listen.
   4  The peer refused, is busy, failed, or closed the connection. `serve`: a second signal.
-  5  The object is truncated, too large, or of another size than declared.
+  5  The object is truncated, too large, or of another size or digest than declared.
   6  A timeout of either side ran out, or a ticket expired.
   7  A local file, or standard input or output, failed.
 
@@ -79,6 +79,13 @@ pub(crate) struct Transfer {
     /// which does not hold over proxies and tunnels
     #[arg(long)]
     pub(crate) bare: bool,
+    /// Compare a digest of the object (BLAKE3) on both sides before it is stored
+    #[arg(long, conflicts_with = "bare")]
+    pub(crate) check: bool,
+    /// Go on where an earlier attempt broke, and compare a digest at the end. The receiver keeps what it has in
+    /// a file beside the target. It is found again for the same target, name and declared size
+    #[arg(long, conflicts_with_all = ["bare", "limit_rate"])]
+    pub(crate) resume: bool,
     /// Try again up to this often when another try can help: no connection, a lost connection, a timeout,
     /// or a busy server. The pause grows from 1 s to 30 s
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -77,7 +77,9 @@ fn status(cause: Cause) -> Status {
             | PeerError::Unfinished { .. }
             | PeerError::Aborted(AbortReason::TooLarge { .. })
             | PeerError::LongerThanDeclared { .. }
-            | PeerError::LongerThanAllowed { .. },
+            | PeerError::LongerThanAllowed { .. }
+            | PeerError::DigestMismatch
+            | PeerError::Aborted(AbortReason::Mismatch),
         )
         | Cause::Local(
             LocalError::ShorterThanDeclared { .. } | LocalError::LongerThanDeclared { .. },
@@ -100,8 +102,12 @@ fn is_transient(cause: Cause) -> bool {
                 | PeerError::ClosedEarly { .. }
                 | PeerError::NoReceipt { .. }
                 | PeerError::Reset { .. }
+                | PeerError::DigestMismatch
                 | PeerError::Aborted(
-                    AbortReason::Busy | AbortReason::Closing | AbortReason::TimedOut
+                    AbortReason::Busy
+                        | AbortReason::Closing
+                        | AbortReason::Mismatch
+                        | AbortReason::TimedOut
                 )
         ),
         _ => false,

@@ -121,6 +121,10 @@ impl Target {
                     _ => {}
                 }
             }
+            // What is there stays for the next attempt, also after a signal.
+            Self::New(new) if object.is_resumable() && rate.is_none() => {
+                return Ok(object.receive_to(&new.path)?);
+            }
             Self::New(new) => {
                 let file = new.file()?;
                 let cursor = file.try_clone()?;

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use rustix::process::Signal;
 
-use crate::sandbox::{Sandbox, begin_get, begin_put};
+use crate::sandbox::{Sandbox, assert_same, begin_get, begin_put};
 
 #[test]
 fn a_killed_client_of_a_put_leaves_no_file() {
@@ -22,7 +22,7 @@ fn a_killed_client_of_a_put_leaves_no_file() {
     let file = sandbox.file("file", 100);
     sandbox.run_tool(["put", &server.address, "up", "file"]).with_status(0);
     sandbox.run_tool(["put", &server.address, "up", "file"]).with_status(4);
-    crate::sandbox::assert_same(&file, &sandbox.path("object"));
+    assert_same(&file, &sandbox.path("object"));
 }
 
 #[test]
@@ -89,4 +89,67 @@ fn a_server_resets_a_put_after_two_signals() {
     drop(input);
     client.ended().with_status(4);
     assert!(!sandbox.path("object").exists() && sandbox.parts().is_empty());
+}
+
+#[test]
+fn a_killed_put_is_resumed() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("file", 3 << 20);
+    let bytes = fs::read(&file).unwrap();
+    let size = bytes.len().to_string();
+    let server = sandbox.serve(&["--put", "up=object"]);
+    let put = ["put", &server.address, "up", "-", "--resume", "--size", &size];
+    let mut client = sandbox.start(sandbox.tool(put));
+    let mut input = client.stdin();
+    input.write_all(&bytes[..2 << 20]).unwrap();
+    sandbox.wait_for_part();
+    client.signal(Signal::KILL);
+    client.ended().by_signal(Signal::KILL);
+    server.process.wait_for_err("failed: ");
+    let parts = sandbox.parts();
+    assert_eq!(parts.len(), 1);
+    assert!(fs::metadata(&parts[0]).unwrap().len() > 0 && !sandbox.path("object").exists());
+
+    sandbox.run_tool(["put", &server.address, "up", "file", "--resume"]).with_status(0);
+    assert_same(&file, &sandbox.path("object"));
+    assert!(sandbox.parts().is_empty());
+}
+
+#[test]
+fn a_part_of_another_object_is_found_out_and_a_retry_begins_anew() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("file", 3 << 20);
+    let size = (3 << 20).to_string();
+    let server = sandbox.serve(&["--put", "up=object"]);
+    let put = ["put", &server.address, "up", "-", "--resume", "--size", &size];
+    let mut client = sandbox.start(sandbox.tool(put));
+    let mut input = client.stdin();
+    input.write_all(&vec![0xff; 1 << 20]).unwrap();
+    sandbox.wait_for_part();
+    client.signal(Signal::KILL);
+    client.ended().by_signal(Signal::KILL);
+    server.process.wait_for_err("failed: ");
+
+    let put = ["put", &server.address, "up", "file", "--resume"];
+    let err = sandbox.run_tool(put).with_status(5);
+    assert!(err.contains("are not those of the object"), "{err}");
+    assert!(!sandbox.path("object").exists());
+    sandbox.run_tool(put).with_status(0);
+    assert_same(&file, &sandbox.path("object"));
+}
+
+#[test]
+fn transfers_with_a_digest_arrive() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("file", 3 << 20);
+    let server = sandbox.serve(&["--put", "up=object", "--get", "down=file"]);
+    for option in ["--check", "--resume"] {
+        sandbox.run_tool(["put", &server.address, "up", "file", option]).with_status(0);
+        assert_same(&file, &sandbox.path("object"));
+        sandbox.run_tool(["get", &server.address, "down", "got", option]).with_status(0);
+        assert_same(&file, &sandbox.path("got"));
+        let got = sandbox.run_tool(["get", &server.address, "down", "-", option]);
+        assert!(got.out == fs::read(&file).unwrap(), "{}", got.err);
+    }
+    assert!(sandbox.parts().is_empty());
 }
