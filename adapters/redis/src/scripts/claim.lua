@@ -19,11 +19,14 @@ if size and size ~= 'unknown' and malformed(size) then return {'malformed', '', 
 if max and malformed(max) then return {'malformed', '', 'limit'} end
 if #data > 65536 then return {'malformed', '', 'data'} end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if expires_at > 0 and leased_until <= now and expires_at <= now then
-    redis.call('DEL', KEYS[1])
-    return {'refused', '', ''}
+local now
+if policy == 'until-delivered' then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+    if expires_at > 0 and leased_until <= now and expires_at <= now then
+        redis.call('DEL', KEYS[1])
+        return {'refused', '', ''}
+    end
 end
 if size and declared ~= (size == 'unknown' and '' or size) then return {'refused', '', ''} end
 if max and (limit == '' or above(limit, max)) then limit = max end
