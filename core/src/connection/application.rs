@@ -112,8 +112,8 @@ impl Connection {
         self.enter(State::Write(Next::ReadFrame));
     }
 
-    /// Sender of a resumable transfer, in its first [`Step::Offer`](crate::Step::Offer): the object has only these many bytes, which
-    /// are fewer than the receiver says it has ([`position`](Self::position)).
+    /// Sender of a resumable transfer, in its first [`Step::Offer`](crate::Step::Offer): the object has only
+    /// these many bytes, which are fewer than the receiver says it has ([`position`](Self::position)).
     ///
     /// The connection fails, and the receiver discards its bytes. Where the size is declared, this is noticed
     /// without it.
