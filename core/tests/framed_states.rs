@@ -589,6 +589,15 @@ fn the_keep_alive_timer_ends_with_the_first_byte_and_the_start_timer_begins() {
 }
 
 #[test]
+fn a_bare_start_packet_behind_a_framed_object_is_malformed() {
+    let mut server = later_server();
+    server.handle_read(StartPacket::put(Key::from_name("start")).as_bytes());
+    assert_eq!(server.outcome(), Some(Err(PeerError::BareInSession.into())));
+    let abort = Frame::Abort(AbortReason::Malformed).to_bytes();
+    assert_eq!(server.step(), Step::Write { bytes: &abort, payload: 0 });
+}
+
+#[test]
 fn without_a_keep_alive_timer_a_server_waits_for_ever_between_objects() {
     let timeouts = config().timeouts.keep_alive(None);
     let mut server = served().next_server(config().timeouts(timeouts), at(0));
