@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dataserver_std::{Address, Config, Entry, InvalidAddress, Key, ObjectSize};
 
 use crate::failure::{Failure, Status};
+#[cfg(feature = "redis")]
+use crate::redis_tickets;
 use crate::ticket::{Fingerprint, Ticket};
 use crate::tls;
 use crate::units;
@@ -53,6 +55,10 @@ pub(crate) enum Command {
     Collect(Single),
     /// Store puts in files, and serve gets from them, until a signal
     Serve(Serve),
+    /// Issue, show or revoke tickets in Redis, which any of several servers serves
+    #[cfg(feature = "redis")]
+    #[command(subcommand)]
+    Ticket(redis_tickets::Command),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -205,6 +211,9 @@ pub(crate) struct Serve {
     /// Log also when a connection begins
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
+    #[cfg(feature = "redis")]
+    #[command(flatten)]
+    pub(crate) redis: redis_tickets::RedisOptions,
     #[command(flatten)]
     pub(crate) tls: tls::ServerOptions,
     #[command(flatten)]
@@ -311,7 +320,7 @@ pub(crate) fn is_standard_stream(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn file(path: OsString) -> Result<PathBuf, String> {
+pub(crate) fn file(path: OsString) -> Result<PathBuf, String> {
     match path.is_empty() {
         true => Err("the name of the file is empty".to_owned()),
         false => Ok(path.into()),
@@ -328,11 +337,11 @@ fn named(value: OsString) -> Result<Named, String> {
     Ok(Named { name: OsString::from_vec(name), path: file(OsString::from_vec(path))? })
 }
 
-fn address(text: &str) -> Result<Address, InvalidAddress> {
+pub(crate) fn address(text: &str) -> Result<Address, InvalidAddress> {
     text.parse()
 }
 
-fn object_size(text: &str) -> Result<ObjectSize, String> {
+pub(crate) fn object_size(text: &str) -> Result<ObjectSize, String> {
     match text {
         "unknown" => Ok(ObjectSize::UNKNOWN),
         _ => ObjectSize::new(units::size(text)?).map_err(|error| error.to_string()),

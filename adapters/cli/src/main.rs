@@ -7,6 +7,8 @@ mod descriptors;
 mod failure;
 mod host;
 mod log;
+#[cfg(feature = "redis")]
+mod redis_tickets;
 mod serve;
 mod share;
 mod signals;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         Command::Share(options) => share::share(&options),
         Command::Collect(options) => share::collect(&options),
         Command::Serve(options) => status(serve::serve(&options)),
+        #[cfg(feature = "redis")]
+        Command::Ticket(command) => status(redis_tickets::run(&command)),
         Command::Completions { shell } => status(print_completions(shell)),
         Command::Man { directory } => status(write_man_pages(&directory)),
     };

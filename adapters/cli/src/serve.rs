@@ -92,14 +92,18 @@ fn run(servers: Vec<Server>, handles: &[ShutdownHandle]) -> Result<(), Failure> 
 type Registered<'a> = (&'static str, &'a Named, Key);
 
 fn register<'a>(options: &'a Serve, handlers: &Handlers) -> Result<Vec<Registered<'a>>, Failure> {
-    if options.puts.is_empty() && options.gets.is_empty() {
+    let console = Arc::new(Console::silent());
+    #[cfg(feature = "redis")]
+    let has_tickets = crate::redis_tickets::register(&options.redis, handlers, &console)?;
+    #[cfg(not(feature = "redis"))]
+    let has_tickets = false;
+    if options.puts.is_empty() && options.gets.is_empty() && !has_tickets {
         return Err(Failure::new(Status::Usage, "nothing to serve, expected --put or --get"));
     }
     let key = |named: &Named| match options.ticket {
         true => random_key(),
         false => Ok(Key::from_name_bytes(named.name.as_encoded_bytes())),
     };
-    let console = Arc::new(Console::silent());
     let mut keys = Vec::new();
     for named in &options.puts {
         let key = key(named)?;
@@ -116,11 +120,15 @@ fn register<'a>(options: &'a Serve, handlers: &Handlers) -> Result<Vec<Registere
     Ok(keys)
 }
 
-fn receive(object: ObjectReader, path: &Path, console: &Arc<Console>) -> Result<Receipt, Failure> {
+pub(crate) fn receive(
+    object: ObjectReader,
+    path: &Path,
+    console: &Arc<Console>,
+) -> Result<Receipt, Failure> {
     Target::open(path)?.receive(object, None, console)
 }
 
-fn send(object: ObjectWriter, path: &Path) -> Result<Receipt, Failure> {
+pub(crate) fn send(object: ObjectWriter, path: &Path) -> Result<Receipt, Failure> {
     let file = open_regular(path)?;
     let len = file.metadata()?.len(); // of the open file: the name may have a new one by now
     match object.declared_size().bytes() {

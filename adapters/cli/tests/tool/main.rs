@@ -4,6 +4,8 @@ mod hostile_peers;
 mod killed;
 mod program;
 mod progress;
+#[cfg(feature = "redis")]
+mod redis_tickets;
 mod sandbox;
 mod server;
 mod signals;
