@@ -123,7 +123,7 @@ fn a_server_listens_at_several_addresses_until_one_signal() {
     let sandbox = Sandbox::new();
     sandbox.file("file", LEN);
     let server =
-        sandbox.serve(&["--listen", "[::1]:0", "--get", "down=file", "--get", "again=file"]);
+        sandbox.serve(&["--listen", "127.0.0.2:0", "--get", "down=file", "--get", "again=file"]);
     eventually("two addresses", || server.process.out().lines().count() == 2);
     for line in server.process.out().lines() {
         let address = line.strip_prefix("listening on ").unwrap();
