@@ -98,7 +98,8 @@ pub struct Timeouts {
     /// While the driver waits for the peer
     /// ([`Connection::handle_blocked`](crate::Connection::handle_blocked)) and no byte moves. A writer may
     /// notice the peer's last progress late: such a peer has up to 1.5 times this. Default 5 s, the
-    /// original's timeout.
+    /// original's timeout. A framed connection that has failed has one such timeout for its last frame, and 5 s if
+    /// there is none.
     pub idle: Option<Duration>,
     /// While a sender waits for its receipt, because the receiver commits. In the framed format also while
     /// the client of a get waits for the first frame, because the server looks for the object. Default

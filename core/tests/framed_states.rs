@@ -654,20 +654,22 @@ fn a_header_and_a_body_of_a_receiver_are_progress_of_the_peer() {
 }
 
 #[test]
-fn without_timeouts_no_state_has_a_deadline() {
+fn without_timeouts_only_a_failed_connection_has_a_deadline() {
     let timeouts = Timeouts::default().start(None).idle(None).receipt(None).total(None);
     let never = Config::default().timeouts(timeouts);
     let mut server = Connection::server(never, at(0));
+    server.handle_blocked(at(1_000_000));
+    assert_eq!(server.deadline(at(1_000_000)), None);
     server.handle_read(PUT.as_bytes());
     server.accept(None);
+    server.handle_blocked(at(2_000_000));
+    assert_eq!(server.deadline(at(2_000_000)), None);
     cancel(&mut server);
-    for _ in 0..3 {
-        server.handle_blocked(at(1_000_000));
-        assert_eq!(server.deadline(at(1_000_000)), None);
-        assert_eq!(step_of(&server), "Write 12 + 0");
-    }
-    server.handle_blocked(Instant::new(Duration::MAX));
+    server.handle_blocked(at(3_000_000));
     assert_eq!(step_of(&server), "Write 12 + 0");
+    assert_eq!(server.deadline(at(3_000_000)), Some(at(3_000_005)));
+    server.handle_blocked(at(3_000_005));
+    assert_eq!(step_of(&server), "Done");
 }
 
 /// Waits without progress until the step or the outcome changes. Returns how many seconds that took.

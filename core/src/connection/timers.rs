@@ -13,6 +13,9 @@ pub(super) const FOREVER: Instant = Instant::new(Duration::MAX);
 /// the 6.6 s that a peer at 20 kB/s takes for the 128 KiB of Linux's default receive buffer.
 const WRITER_TRIES: u8 = 11;
 
+/// The idle timeout of [`Timeouts::default`](crate::Timeouts).
+const DEFAULT_IDLE: Duration = Duration::from_secs(5);
+
 pub(super) fn or_forever(timeout: Option<Duration>) -> Duration {
     timeout.unwrap_or(Duration::MAX)
 }
@@ -142,7 +145,7 @@ impl Connection {
     fn begin_absolute_timer(&mut self, now: Instant) {
         let timeout = match self.state {
             State::Done => return,
-            _ if self.failure.is_some() => self.idle,
+            _ if self.failure.is_some() => self.after_failure(),
             State::ReadPacket { start } => start, // between objects, the keep-alive timer runs already
             _ => return,
         };
@@ -169,7 +172,7 @@ impl Connection {
             | State::Peek
             | State::Commit
             | State::Done => None,
-            _ if self.failure.is_some() => Some((Timer::Idle, self.idle)),
+            _ if self.failure.is_some() => Some((Timer::Idle, self.after_failure())),
             State::ReadPacket { start } => Some((Timer::Start, start)),
             State::AwaitEnd | State::ReadOpen(_) | State::ReadDigest => {
                 Some((Timer::Receipt, self.receipt))
@@ -182,6 +185,15 @@ impl Connection {
             | State::Shutdown
             | State::ReadFrame(_)
             | State::Body => Some((Timer::Idle, self.idle)),
+        }
+    }
+
+    /// How long a failed connection may take for its ABORT, and for the peer to end: one idle timeout. Without
+    /// one it is the default, since a peer that was refused must not keep a connection for ever.
+    fn after_failure(&self) -> Duration {
+        match self.idle {
+            Duration::MAX => DEFAULT_IDLE,
+            idle => idle,
         }
     }
 
