@@ -1,7 +1,7 @@
 //! The log of a server: a line for each connection.
 //!
-//! The lines are written by a thread of their own. If nobody reads them, they are dropped and counted, and no
-//! connection waits.
+//! A thread of its own writes the lines, so that no connection waits. If too many lines wait, further ones are
+//! dropped and counted.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -73,7 +73,7 @@ fn write(lines: &Receiver<Option<String>>, format: LogFormat, dropped: &AtomicU6
 }
 
 impl Writing {
-    /// Writes what waits, unless nobody reads it.
+    /// Writes the lines that wait, for at most [`PATIENCE`].
     pub(crate) fn finish(self) {
         if self.lines.try_send(None).is_ok() {
             self.ended.recv_timeout(PATIENCE).ok();

@@ -34,14 +34,10 @@ impl Target {
     /// a connection uses up an entry of the server.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let name = descriptors::name(path, "standard output");
-        let opened = Self::in_place(path).and_then(|in_place| match in_place {
-            Some((file, truncate)) => Ok(Self::InPlace { file, path: name.clone(), truncate }),
+        match Self::in_place(path).map_err(|error| Failure::file(&name, &error))? {
+            Some((file, truncate)) => Ok(Self::InPlace { file, path: name, truncate }),
             None => Ok(Self::New(Temporary::create(path)?)),
-        });
-        opened.map_err(|error| match error.to_string().starts_with(&*name.to_string_lossy()) {
-            true => error.into(),
-            false => Failure::file(&name, &error),
-        })
+        }
     }
 
     /// Finds out whether a target can be opened later, without opening a FIFO or a device.
@@ -165,8 +161,8 @@ fn copy(
     }
 }
 
-/// Whether another file may take the name of this one: not if it is a mount point, or belongs to somebody
-/// else in a sticky directory.
+/// Whether this user can rename another file to this name. That fails for a mount point, and for the file of
+/// another user in a sticky directory.
 fn may_be_replaced(path: &Path, metadata: &Metadata) -> io::Result<bool> {
     let path = fs::canonicalize(path)?;
     let Some(directory) = path.parent() else { return Ok(false) };
@@ -216,6 +212,7 @@ pub(crate) fn discard_all() {
 }
 
 impl Temporary {
+    /// An error names the path.
     fn create(path: &Path) -> io::Result<Self> {
         let new = Arc::new(Mutex::new(Some(NewFile::create(path)?)));
         let mut temporaries = TEMPORARIES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -72,7 +72,7 @@ impl fmt::Display for Ticket {
     }
 }
 
-/// A key that nobody can guess.
+/// A random key of 128 bits.
 pub(crate) fn random_key() -> Result<Key, Failure> {
     let mut bytes = [0; Key::LEN];
     match getrandom::fill(&mut bytes) {

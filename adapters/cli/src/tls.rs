@@ -191,7 +191,7 @@ fn pinned(pin: Fingerprint) -> ClientConfig {
         .with_no_client_auth()
 }
 
-/// Accepts one certificate, whoever has signed it, and no other.
+/// Accepts one certificate and no other. Its issuer is not checked.
 #[derive(Debug)]
 struct Pinned {
     pin: Fingerprint,

@@ -143,10 +143,8 @@ impl Write for TlsStream {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.write_pending()?; // what is left of the last write
         let written = self.tls.writer().write_vectored(slices)?;
-        match self.write_pending() {
-            // These bytes have been taken: an error is seen by the next write.
-            Ok(()) | Err(_) => Ok(written),
-        }
+        _ = self.write_pending(); // rustls has taken these bytes: the next write or flush returns the error
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
