@@ -138,10 +138,14 @@ impl Console {
             };
             // Numbers and texts can always be written as JSON.
             let json = serde_json::to_string(&outcome).unwrap_or_default();
-            match to {
-                JsonTo::StandardOutput => writeln!(io::stdout(), "{json}").ok(),
-                JsonTo::StandardError => writeln!(io::stderr(), "{json}").ok(),
+            let written = match to {
+                JsonTo::StandardOutput => writeln!(io::stdout(), "{json}"),
+                JsonTo::StandardError => writeln!(io::stderr(), "{json}"),
             };
+            if let Err(error) = written {
+                self.error(&format!("the outcome cannot be written: {error}"));
+                return Status::File;
+            }
         }
         status
     }

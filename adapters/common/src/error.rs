@@ -486,7 +486,7 @@ pub(crate) fn write_cause(
     source: Option<&(dyn error::Error + Send + Sync + 'static)>,
 ) -> fmt::Result {
     match source {
-        // The core knows only what the peer is told, which is that somebody else is served.
+        // The cause of the core is what the peer is told: the registration is in use.
         Some(source) if source.is::<ClaimError>() => write!(f, "refused: {source}"),
         Some(source) => write!(f, "{cause}: {source}"),
         None => write!(f, "{cause}"),

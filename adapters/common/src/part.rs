@@ -131,7 +131,7 @@ fn is_old(metadata: &fs::Metadata) -> bool {
     metadata.modified().is_ok_and(|written| age(written) > MAX_AGE)
 }
 
-/// Removes the old parts of a directory, whose requests have not come again.
+/// Removes the parts of a directory that have not been written for longer than [`MAX_AGE`].
 fn remove_old(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();

@@ -347,7 +347,7 @@ impl fmt::Debug for HeldLease {
 /// A lease without its type.
 trait RunningLease: Send + Sync {
     fn renew(&self) -> Result<(), LeaseError>;
-    /// Only the first call has an effect. Nobody can do anything about an error: the lease ends by itself.
+    /// Only the first call has an effect. An error is ignored, since the lease ends by itself.
     fn finish(&self, delivery: Delivery);
 }
 

@@ -28,7 +28,7 @@ pub struct Lease(pub(crate) Option<Arc<Active>>);
 pub(crate) struct Active {
     pub(crate) key: String,
     pub(crate) owner: String,
-    /// Until then nobody else can claim the ticket, whatever happens, unless Redis forgets it.
+    /// Until then no other server can claim the ticket, unless Redis loses it.
     pub(crate) held_until: Mutex<dataserver_core::Instant>,
 }
 

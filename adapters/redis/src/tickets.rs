@@ -89,7 +89,7 @@ impl Default for Options {
 
 /// Tickets in Redis or Valkey, which several servers share. Clones share their connections.
 ///
-/// A server takes it with `on_tickets`. Whoever issues tickets needs nothing else, and no server.
+/// A server takes it with `on_tickets`. A program that only issues tickets needs no server.
 ///
 /// ```no_run
 /// use dataserver_core::Key;

@@ -269,7 +269,7 @@ fn disturb_redis(objects: usize, duration: Duration) {
     deliver_all(&url, objects, duration, |_, _, ended| {
         while !ended.load(Ordering::Relaxed) {
             // At random, and for longer than a lease at times. A claim that reached Redis while it was paused holds
-            // its ticket from then on, and nobody has the answer: a fixed rhythm could repeat that for ever.
+            // its ticket from then on, although its server has given up: a fixed interval could repeat that forever.
             let work = || thread::sleep(Duration::from_millis(fastrand::u64(200..2500)));
             work();
             let mut redis = redis.lock().unwrap();

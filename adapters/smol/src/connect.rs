@@ -103,7 +103,7 @@ mod tests {
         (address.try_into().unwrap(), socket)
     }
 
-    /// Connects on another thread, so that a test does not wait for ever.
+    /// Connects on another thread, so that a test that hangs fails.
     fn connect_to(addresses: Vec<SocketAddr>, timeout: Duration) -> Result<Socket, Error> {
         let (sender, receiver) = mpsc::channel();
         let server = Address::from(("example.org", 8089));

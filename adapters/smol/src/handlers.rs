@@ -746,7 +746,7 @@ impl<K: Kind> Drop for Lease<'_, K> {
     }
 }
 
-/// The release of a ticket, on a thread for blocking calls. It goes on if nobody waits for it.
+/// The release of a ticket, on a thread for blocking calls. It goes on if it is not awaited.
 struct Release(Option<Task<()>>);
 
 impl Future for Release {

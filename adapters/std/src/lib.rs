@@ -84,7 +84,7 @@
 //!   it has, in a file beside the target whose name begins with `.dataserver-`. The next transfer with the same key
 //!   and declared size to the same target goes on behind it. Sender and receiver hash what is there already. If
 //!   the digests differ, the transfer fails, the file is removed, and the next attempt begins at 0. A file that
-//!   nobody came back for is removed after a week, by the next transfer that can be resumed to that directory. Two
+//!   has not been written for a week is removed by the next transfer that can be resumed to that directory. Two
 //!   transfers at the same time do not share one.
 //!
 //! A sender gives the whole object in every attempt, in any way: what the receiver has is hashed and not sent. So a

@@ -19,8 +19,8 @@ use crate::transport::Transport;
 /// [`Client::tls`](crate::Client::tls) and [`Server::tls`](crate::Server::tls) make it. With the functions
 /// here, a program can use it with connections of its own.
 ///
-/// - A stream that ends without the peer's `close_notify` is an error, so that nobody between the two peers
-///   can truncate an object, in either format.
+/// - A stream that ends without the peer's `close_notify` is an error, so that an
+///   intermediary cannot truncate an object, in either format.
 /// - The configuration should require TLS 1.3, as that of rustls does by default where both sides can. In TLS 1.2 a
 ///   `close_notify` ends both directions (RFC 5246, section 7.2.1), so that the bare format has no receipt.
 /// - The kernel cannot move files through TLS. They are read, encrypted and written in user space.

@@ -189,7 +189,7 @@ impl Connection {
     }
 
     /// How long a failed connection may take for its ABORT, and for the peer to end: one idle timeout. Without
-    /// one it is the default, since a peer that was refused must not keep a connection for ever.
+    /// one it is the default, since a peer that was refused must not keep a connection forever.
     fn after_failure(&self) -> Duration {
         match self.idle {
             Duration::MAX => DEFAULT_IDLE,

@@ -100,7 +100,7 @@ fn a_local_file_is_7_and_comes_before_the_connection() {
     let sandbox = Sandbox::new();
     sandbox.file("file", LEN);
     fs::create_dir(sandbox.path("directory")).unwrap();
-    // A listener that nobody serves: whoever connects would wait.
+    // A listener that accepts no connection, so that a client that connects is noticed below.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = &listener.local_addr().unwrap().to_string()[..];

@@ -126,6 +126,9 @@ fn the_outcome_is_one_json_object_on_the_last_line() {
         assert_eq!(outcome["cause"], Value::Null);
         assert!(outcome["seconds"].is_f64() && outcome["peer"].is_string());
     }
+    let mut full = sandbox.shell("exec \"$tool\" get \"$ticket\" got --json >/dev/full");
+    full.env("ticket", &ticket);
+    sandbox.run(full).with_status(7);
     let failed = sandbox.run_tool(["get", &ticket, "got", "--json"]);
     let outcome: Value = serde_json::from_slice(&failed.out).unwrap();
     assert_eq!((&outcome["outcome"], &outcome["status"]), (&"failed".into(), &3.into()));
