@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+#[cfg(feature = "digest")]
+use dataserver_std::Request;
 use dataserver_std::{Address, Config, Entry, InvalidAddress, Key, ObjectSize};
 
 use crate::failure::{Failure, Status};
@@ -85,13 +87,9 @@ pub(crate) struct Transfer {
     /// which does not hold over proxies and tunnels
     #[arg(long)]
     pub(crate) bare: bool,
-    /// Compare a digest of the object (BLAKE3) on both sides before it is stored
-    #[arg(long, conflicts_with = "bare")]
-    pub(crate) check: bool,
-    /// Go on where an earlier attempt broke, and compare a digest at the end. The receiver keeps what it has in
-    /// a file beside the target. It is found again for the same target, name and declared size
-    #[arg(long, conflicts_with_all = ["bare", "limit_rate"])]
-    pub(crate) resume: bool,
+    #[cfg(feature = "digest")]
+    #[command(flatten)]
+    pub(crate) digest: Digest,
     /// Try again up to this often when another try can help: no connection, a lost connection, a timeout,
     /// or a busy server. The pause grows from 1 s to 30 s
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -105,6 +103,30 @@ pub(crate) struct Transfer {
     pub(crate) tls: tls::ClientOptions,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// What is known of the object from earlier attempts, and at its end.
+#[cfg(feature = "digest")]
+#[derive(Debug, Args)]
+pub(crate) struct Digest {
+    /// Compare a digest of the object (BLAKE3) on both sides before it is stored
+    #[arg(long, conflicts_with = "bare")]
+    check: bool,
+    /// Go on where an earlier attempt broke, and compare a digest at the end. The receiver keeps what it has in
+    /// a file beside the target. It is found again for the same target, name and declared size
+    #[arg(long, conflicts_with_all = ["bare", "limit_rate"])]
+    resume: bool,
+}
+
+#[cfg(feature = "digest")]
+impl Digest {
+    pub(crate) fn of(&self, request: Request) -> Request {
+        match (self.check, self.resume) {
+            (_, true) => request.resumable(),
+            (true, false) => request.with_digest(),
+            (false, false) => request,
+        }
+    }
 }
 
 /// A timeout; `None` for none.

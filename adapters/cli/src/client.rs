@@ -62,12 +62,9 @@ fn client(peer: &Peer, transfer: &Transfer) -> Result<Client, Failure> {
 
 fn request(peer: &Peer, transfer: &Transfer) -> Request {
     let request = Request::new(peer.key);
-    let request = match (transfer.bare, transfer.check, transfer.resume) {
-        (true, ..) => request.bare(),
-        (_, _, true) => request.resumable(),
-        (_, true, _) => request.with_digest(),
-        _ => request.framed(),
-    };
+    let request = if transfer.bare { request.bare() } else { request.framed() };
+    #[cfg(feature = "digest")]
+    let request = transfer.digest.of(request);
     transfer.size.map_or(request, |size| request.size(size))
 }
 

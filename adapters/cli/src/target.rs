@@ -118,6 +118,7 @@ impl Target {
                 }
             }
             // What is there stays for the next attempt, also after a signal.
+            #[cfg(feature = "digest")]
             Self::New(new) if object.is_resumable() && rate.is_none() => {
                 return Ok(object.receive_to(&new.path)?);
             }
