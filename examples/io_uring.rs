@@ -66,7 +66,7 @@ impl<'a> Transfer<'a> {
         store: &'a Store,
     ) -> io::Result<Self> {
         tcp::arm(&stream)?; // to reset
-        tcp::limit_unsent(&stream)?;
+        dataserver_common::limit_unsent(&stream)?;
         let connection = match client {
             Some(packet) => Connection::client(config, packet, Instant::default()),
             None => Connection::server(config, Instant::default()),

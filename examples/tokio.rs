@@ -203,7 +203,7 @@ impl<'a> Transfer<'a> {
 
 fn arm(stream: &TcpStream) -> io::Result<()> {
     tcp::arm(stream)?; // to reset
-    tcp::limit_unsent(stream)
+    dataserver_common::limit_unsent(stream)
 }
 
 /// The longest time that tokio's clock supports.

@@ -233,7 +233,7 @@ impl EventLoop {
         object: Object,
         now: Instant,
     ) -> io::Result<()> {
-        tcp::limit_unsent(&stream)?;
+        dataserver_common::limit_unsent(&stream)?;
         let entry = self.connections.vacant_entry();
         let key = entry.key();
         register(&self.poller, &stream, key)?;

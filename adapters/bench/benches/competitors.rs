@@ -1,7 +1,7 @@
 //! The blocking adapter compared with other programs for the same task, if they are installed.
 //!
-//! Run it with `cargo bench -p dataserver-bench --bench competitors`. With `BENCH_QUICK=1` it is fast, with
-//! results not comparable.
+//! `cargo bench -p dataserver-bench --bench competitors` runs all parts, and `-- files sessions` only these two.
+//! With `BENCH_QUICK=1` it is fast, with results not comparable.
 
 mod std_subject;
 
@@ -10,16 +10,16 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dataserver_bench::baseline::{Baseline, Files, Structure};
 use dataserver_bench::competitors::{Program, find, free_address, nginx, run};
 use dataserver_bench::cpu::Cpu;
-use dataserver_bench::measure::{Effort, Samples, alternate, seconds};
+use dataserver_bench::measure::{Effort, Samples, alternate, is_selected, seconds};
 use dataserver_bench::report::{Report, Row, Target};
 use dataserver_bench::server_process::{ServerProcess, transfer_command};
 use dataserver_bench::temp_files::TempFiles;
-use dataserver_bench::{End, Job, Subject, server_process};
+use dataserver_bench::{End, Format, Job, Subject, server_process};
 use dataserver_std::Direction;
 use std_subject::Std;
 
@@ -27,11 +27,15 @@ fn main() -> io::Result<()> {
     server_process::run_child(&Std)?;
     let effort = Effort::from_env();
     let mut report = Report::new("competitors", effort.rounds);
-    large_files(&mut report, effort)?;
-    memory(&mut report, effort)?;
-    small(&mut report, effort)?;
+    let parts: [(&str, Part); 4] =
+        [("files", large_files), ("memory", memory), ("small", small), ("sessions", sessions)];
+    for (_, run) in parts.into_iter().filter(|(name, _)| is_selected(name)) {
+        run(&mut report, effort)?;
+    }
     report.finish()
 }
+
+type Part = fn(&mut Report, Effort) -> io::Result<()>;
 
 const FILE: u64 = 1 << 29;
 
@@ -206,16 +210,6 @@ fn small(report: &mut Report, effort: Effort) -> io::Result<()> {
     let time = Duration::from_secs(1);
 
     let url = format!("http://{address}/small");
-    let wrk = || -> io::Result<f64> {
-        let mut command = Command::new(&wrk);
-        command.args(["-t", "1", "-c", "64", "-d", "1", "-H", "Connection: close", &url]);
-        let output = run(&mut command)?;
-        // "  20500 requests in 1.00s, 25.1MB read"
-        let line = output.lines().find(|line| line.contains(" requests in "));
-        let count = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        count
-            .ok_or_else(|| io::Error::other(format!("wrk reports no number of requests: {output}")))
-    };
     let measure = |index: usize| {
         let cpu = || -> io::Result<Cpu> { if index == 0 { server.cpu() } else { running.cpu() } };
         let before = cpu()?;
@@ -223,7 +217,7 @@ fn small(report: &mut Report, effort: Effort) -> io::Result<()> {
         let seconds = seconds(|| {
             done = match index {
                 0 => client.transfer_concurrently(server.address()?, &job, 64, time)? as f64,
-                _ => wrk()?,
+                _ => wrk_requests(&wrk, &url, &["-H", "Connection: close"])?,
             };
             Ok(())
         })?;
@@ -243,4 +237,86 @@ fn small(report: &mut Report, effort: Effort) -> io::Result<()> {
     report.add(row("per second", |(rate, _)| *rate, Target::AtLeast(1.0)));
     report.add(row("CPU µs each", |(_, cpu)| *cpu, Target::AtMost(0.9)));
     Ok(())
+}
+
+/// How many requests wrk does in a second over 64 connections, on one thread.
+fn wrk_requests(wrk: &Path, url: &str, more: &[&str]) -> io::Result<f64> {
+    let output = run(Command::new(wrk).args(["-t", "1", "-c", "64", "-d", "1", url]).args(more))?;
+    // "  20500 requests in 1.00s, 25.1MB read"
+    let line = output.lines().find(|line| line.contains(" requests in "));
+    let count = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    count.ok_or_else(|| io::Error::other(format!("wrk reports no number of requests: {output}")))
+}
+
+/// 1 KiB objects over 64 connections that are kept: sessions of dataserver, HTTP keep-alive, and Redis.
+fn sessions(report: &mut Report, effort: Effort) -> io::Result<()> {
+    report.begin("1 KiB objects, 64 connections that are kept");
+    let time = Duration::from_secs(1) / effort.scale_divisor;
+    let session = |direction| {
+        let job = Job::new(direction, 1024).format(Format::Session);
+        ServerProcess::start(&Std, &job).map(|server| (server, job))
+    };
+    let rate_of_session = |(server, job): &(ServerProcess, Job)| {
+        let begin = Instant::now();
+        let done = Std.transfer_concurrently(server.address()?, job, 64, time)?;
+        Ok(done as f64 / begin.elapsed().as_secs_f64())
+    };
+    let (put, get) = (session(Direction::Put)?, session(Direction::Get)?);
+    let row = |what: &str, baseline: &str, rates: Vec<Vec<f64>>| {
+        let mut rates = rates.into_iter().map(Samples::from_iter);
+        Row {
+            what: what.to_owned(),
+            baseline: baseline.to_owned(),
+            label: "the other program",
+            unit: "per second",
+            ours: rates.next().unwrap_or_default(),
+            theirs: rates.next().unwrap_or_default(),
+            target: Target::AtLeast(1.0),
+        }
+    };
+
+    if let (Some(nginx_), Some(wrk)) = (find("nginx"), find("wrk")) {
+        let files = TempFiles::new(0)?;
+        fs::write(files.directory.join("small"), [7; 1024])?;
+        let address = free_address()?;
+        let _running = nginx(&nginx_, &files.directory, address)?;
+        let url = format!("http://{address}/small");
+        let rates = alternate(effort.rounds, 2, |index| match index {
+            0 => rate_of_session(&get),
+            _ => wrk_requests(&wrk, &url, &[]),
+        })?;
+        report.add(row("get", "nginx with keep-alive, two workers, with wrk", rates));
+    }
+    if let (Some(server), Some(bench)) = (find("redis-server"), find("redis-benchmark")) {
+        let address = free_address()?;
+        let port = address.port().to_string();
+        let mut serve = Command::new(server);
+        serve.args(["--bind", "127.0.0.1", "--save", "", "--port", &port]);
+        let _running = Program::listening(&mut serve, address)?;
+        for (what, session, command) in [("put", &put, "set"), ("get", &get, "get")] {
+            let rates = alternate(effort.rounds, 2, |index| match index {
+                0 => rate_of_session(session),
+                _ => redis_requests(&bench, &port, command, effort),
+            })?;
+            report.add(row(
+                what,
+                &format!("Redis {}, redis-benchmark", command.to_uppercase()),
+                rates,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How many of these commands redis-benchmark does in a second over 64 connections, with values of 1 KiB.
+fn redis_requests(bench: &Path, port: &str, command: &str, effort: Effort) -> io::Result<f64> {
+    let count = (50_000 / effort.scale_divisor).to_string();
+    let mut benchmark = Command::new(bench);
+    benchmark.args(["-p", port, "-c", "64", "-d", "1024", "-n", &count, "-t", command, "--csv"]);
+    let output = run(&mut benchmark)?;
+    // "SET","57143.00","0.5","0.2"
+    let line =
+        output.lines().find(|line| line.to_lowercase().starts_with(&format!("\"{command}\"")));
+    let rate = line.and_then(|line| line.split('"').nth(3)?.parse().ok());
+    rate.ok_or_else(|| io::Error::other(format!("redis-benchmark reports no rate: {output}")))
 }

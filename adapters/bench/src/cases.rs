@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cpu::Cpu;
-use crate::measure::{Effort, Samples, alternate, seconds};
+use crate::measure::{Effort, Samples, alternate, is_selected, seconds};
 use crate::report::Report;
 use crate::server_process::ServerProcess;
 use crate::subject::{Job, Subject};
@@ -21,7 +21,7 @@ use crate::subject::{Job, Subject};
 /// Runs all cases for one adapter, or those that the command line names.
 ///
 /// # Errors
-/// Rerounds an error if a transfer fails.
+/// Returns an error if a transfer fails.
 pub fn all(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Result<()> {
     let cases: [(&str, Case); 7] = [
         ("memory", large::run),
@@ -32,12 +32,6 @@ pub fn all(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Resul
         ("chunks", chunks::run),
         ("sizes", sizes::run),
     ];
-    // `cargo bench --bench adapters -- small idle` runs only these two.
-    let is_selected = |name: &str| {
-        let mut names =
-            std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).peekable();
-        names.peek().is_none() || names.any(|argument| argument == name)
-    };
     for (_, run) in cases.iter().filter(|(name, _)| is_selected(name)) {
         run(ours, report, effort)?;
     }

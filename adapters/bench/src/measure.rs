@@ -22,6 +22,14 @@ impl Effort {
     }
 }
 
+/// Whether the command line names this part of a bench, or none: `cargo bench --bench std_adapter -- small idle`
+/// runs only these two.
+pub fn is_selected(name: &str) -> bool {
+    let arguments = std::env::args().skip(1);
+    let mut names = arguments.filter(|argument| !argument.starts_with('-')).peekable();
+    names.peek().is_none() || names.any(|argument| argument == name)
+}
+
 /// The measurements of one value.
 #[derive(Clone, Debug, Default)]
 pub struct Samples(Vec<f64>);

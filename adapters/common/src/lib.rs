@@ -25,6 +25,7 @@ mod ticket_store;
 #[cfg_attr(not(feature = "tracing"), path = "trace/off.rs")]
 #[cfg_attr(feature = "tracing", path = "trace/on.rs")]
 mod trace;
+mod write_options;
 
 pub use address::{Address, InvalidAddress};
 pub use attempts::Attempts;
@@ -43,6 +44,7 @@ pub use ticket_store::{
     ClaimError, Claimed, HeldClaim, HeldLease, LeaseError, SharedStore, TicketStore,
 };
 pub use trace::{ObjectTrace, Trace, trace_server_error};
+pub use write_options::{MAX_UNSENT, WriteOptions, limit_unsent};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

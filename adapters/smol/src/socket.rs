@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use async_io::Async;
-use dataserver_common::Error;
 use dataserver_common::socket::{self, Pipe};
-use dataserver_common::tcp::{self, BlockingMode, WriteOptions};
+use dataserver_common::tcp::{self, BlockingMode};
+use dataserver_common::{Error, WriteOptions};
 use futures_lite::{AsyncRead, AsyncWrite};
 
 use crate::transport::Transport;
@@ -146,7 +146,9 @@ impl Socket {
         attempt: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         self.options.before_write(&*self.fd, max)?;
-        self.poll_writable(cx, attempt)
+        let written = ready!(self.poll_writable(cx, attempt))?;
+        self.options.after_write(&*self.fd, written)?;
+        Poll::Ready(Ok(written))
     }
 
     fn reactor(&mut self) -> io::Result<&Async<Arc<OwnedFd>>> {

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dataserver_common::socket::{self, Pipe};
-use dataserver_common::tcp::{self, BlockingMode, WriteOptions};
-use dataserver_common::{Abort, Error, now};
+use dataserver_common::tcp::{self, BlockingMode};
+use dataserver_common::{Abort, Error, WriteOptions, now};
 use dataserver_core::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -160,7 +160,9 @@ impl Socket {
         self.wrote_last = true;
         self.waiting = None;
         self.options.before_write(&self.fd, max)?;
-        self.retry_until_ready(PollFlags::OUT, attempt)
+        let written = self.retry_until_ready(PollFlags::OUT, attempt)?;
+        self.options.after_write(&self.fd, written)?;
+        Ok(written)
     }
 
     /// Tries until it is done, or until the deadline, and waits for the socket between tries. The last
