@@ -95,8 +95,8 @@ impl Subject for Baseline {
                     let (stream, _) = listener.accept()?;
                     // A failed connection does not end the server.
                     _ = match job.format {
-                        Format::Session => serve_kept(stream, job),
-                        _ => self.serve_one(stream, job, &mut buffer),
+                        Format::Session | Format::Framed => serve_framed(stream, job),
+                        Format::Bare => self.serve_one(stream, job, &mut buffer),
                     };
                 }
             }
@@ -120,9 +120,16 @@ impl Subject for Baseline {
             Structure::Epoll(_) => {
                 epoll_baseline::transfer_concurrently(address, job, at_once, end)
             }
-            Structure::Pool(_) if job.format == Format::Session => {
-                on_threads(at_once, || transfer_kept(address, job, end))
-            }
+            Structure::Pool(_) if job.format == Format::Session => on_threads(at_once, || {
+                let mut stream = TcpStream::connect(address)?;
+                stream.set_nodelay(true)?;
+                let mut done = 0;
+                while Instant::now() < end {
+                    transfer_framed(&mut stream, job)?;
+                    done += 1;
+                }
+                Ok(done)
+            }),
             Structure::Pool(_) => transfer_on_threads(at_once, end, || self.transfer(address, job)),
         }
     }
@@ -131,6 +138,7 @@ impl Subject for Baseline {
         let mut stream = TcpStream::connect(address)?;
         let packet = job.packet();
         match (job.direction, &job.source) {
+            _ if job.format == Format::Framed => transfer_framed(&mut stream, job),
             (Direction::Put, End::Memory) if job.bytes <= 2 * 1024 => {
                 let object = [7; 2 * 1024];
                 let object = &object[..job.piece()];
@@ -248,56 +256,41 @@ const KEPT_PUT: usize = 25 + 12 + 1024;
 const KEPT_GET: usize = 12 + 1024;
 const RECEIPT: usize = 12;
 
-/// As many bytes each way as a framed object, over a connection that is kept.
-fn serve_kept(mut stream: TcpStream, job: &Job) -> io::Result<()> {
+/// As many bytes each way as framed objects, until the client closes.
+fn serve_framed(mut stream: TcpStream, job: &Job) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = [7; 2 * 1024];
+    if job.direction == Direction::Get {
+        stream.read_exact(&mut buffer[..StartPacket::LEN])?;
+    }
     loop {
         match job.direction {
             Direction::Put => {
-                read(&mut stream, &mut buffer, KEPT_PUT)?;
+                stream.read_exact(&mut buffer[..KEPT_PUT])?;
                 stream.write_all(&buffer[..RECEIPT])?;
             }
             Direction::Get => {
-                read(&mut stream, &mut buffer, StartPacket::LEN)?;
                 stream.write_all(&buffer[..KEPT_GET])?;
-                read(&mut stream, &mut buffer, RECEIPT)?;
+                // The receipt and the next start packet usually arrive together.
+                stream.read_exact(&mut buffer[..RECEIPT + StartPacket::LEN])?;
             }
         }
     }
 }
 
-fn transfer_kept(address: SocketAddr, job: &Job, end: Instant) -> io::Result<u64> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    let (mut buffer, mut done) = ([7; 2 * 1024], 0);
-    while Instant::now() < end {
-        match job.direction {
-            Direction::Put => {
-                stream.write_all(&buffer[..KEPT_PUT])?;
-                read(&mut stream, &mut buffer, RECEIPT)?;
-            }
-            Direction::Get => {
-                stream.write_all(&buffer[..StartPacket::LEN])?;
-                read(&mut stream, &mut buffer, KEPT_GET)?;
-                stream.write_all(&buffer[..RECEIPT])?;
-            }
+fn transfer_framed(stream: &mut TcpStream, job: &Job) -> io::Result<()> {
+    let mut buffer = [7; 2 * 1024];
+    match job.direction {
+        Direction::Put => {
+            stream.write_all(&buffer[..KEPT_PUT])?;
+            stream.read_exact(&mut buffer[..RECEIPT])
         }
-        done += 1;
-    }
-    Ok(done)
-}
-
-/// Reads this many bytes, which usually come at once.
-fn read(stream: &mut TcpStream, buffer: &mut [u8], len: usize) -> io::Result<()> {
-    let mut read = 0;
-    while read < len {
-        match stream.read(&mut buffer[read..])? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            n => read += n,
+        Direction::Get => {
+            stream.write_all(&buffer[..StartPacket::LEN])?;
+            stream.read_exact(&mut buffer[..KEPT_GET])?;
+            stream.write_all(&buffer[..RECEIPT])
         }
     }
-    Ok(())
 }
 
 /// Ends the object, and waits until the receiver closes.

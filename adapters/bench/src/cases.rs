@@ -23,11 +23,12 @@ use crate::subject::{Job, Subject};
 /// # Errors
 /// Returns an error if a transfer fails.
 pub fn all(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Result<()> {
-    let cases: [(&str, Case); 7] = [
+    let cases: [(&str, Case); 8] = [
         ("memory", large::run),
         ("files", files::run),
         ("small", small::run),
-        ("framed", framed::run),
+        ("framed_large", framed::large),
+        ("framed_small", framed::small),
         ("idle", idle::run),
         ("chunks", chunks::run),
         ("sizes", sizes::run),

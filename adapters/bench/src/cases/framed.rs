@@ -14,17 +14,8 @@ use crate::temp_files::TempFiles;
 
 const BARE: &str = "the bare format";
 
-pub(crate) fn run(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Result<()> {
-    large(ours, report, effort)?;
-    for direction in [Direction::Put, Direction::Get] {
-        for at_once in [1, 64] {
-            small(ours, report, effort, direction, at_once)?;
-        }
-    }
-    Ok(())
-}
-
-fn large(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Result<()> {
+/// Large objects.
+pub(crate) fn large(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Result<()> {
     let bytes = (1 << 29) / u64::from(effort.scale_divisor);
     let files = TempFiles::new(bytes)?;
     let (source, sink) = (End::File(files.source()), End::File(files.sink()));
@@ -58,7 +49,17 @@ fn against_bare(what: String, unit: &'static str, measured: &[Measured], least: 
     }
 }
 
-fn small(
+/// Small objects, 1 and 64 at a time.
+pub(crate) fn small(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Result<()> {
+    for direction in [Direction::Put, Direction::Get] {
+        for at_once in [1, 64] {
+            small_objects(ours, report, effort, direction, at_once)?;
+        }
+    }
+    Ok(())
+}
+
+fn small_objects(
     ours: &dyn Subject,
     report: &mut Report,
     effort: Effort,
@@ -84,16 +85,21 @@ fn small(
         target: Target::AtLeast(0.90),
     });
 
+    let plain = Baseline::concurrent(Structure::Pool(8));
     let formats = [Format::Framed, Format::Bare].map(|format| job.clone().format(format));
-    let pairs = formats.map(|job| Pair::both(ours, job));
+    let subjects = [ours, &plain];
+    let pairs = subjects.map(|subject| formats.clone().map(|job| Pair::both(subject, job)));
     // In a framed transfer the client closes first.
     let pause = PORT_REUSE;
-    let measured = measure(Rounds { rounds: effort.rounds, pause }, &pairs, &transfer)?;
-    report.add(against_bare(
-        format!("{what}, a new connection each"),
-        "per second",
-        &measured,
-        0.95,
-    ));
+    let rounds = Rounds { rounds: effort.rounds, pause };
+    let measured = measure(rounds, pairs.as_flattened(), &transfer)?;
+    let what = format!("{what}, a new connection each");
+    report.add(against_bare(what.clone(), "per second", &measured[..2], 0.95));
+    // What the format costs by itself: the server must wait until the client has its receipt and closes.
+    report.add(Row {
+        baseline: "plain sockets with the bytes of the bare format".to_owned(),
+        target: Target::None,
+        ..against_bare(format!("{what}, plain sockets"), "per second", &measured[2..], 0.0)
+    });
     Ok(())
 }
