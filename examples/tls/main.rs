@@ -4,10 +4,9 @@
 //! cargo run --release --features tls --example tls
 //! ```
 //!
-//! [`blocking`] has the transport for `dataserver-std`, [`asynchronous`] that for `dataserver-smol`. In
-//! each, the type `Tls` is the part to copy. This file has the certificate, and tests that both sides
-//! detect an end of stream that a third party has forged, even in the bare format without a declared size.
-//! In the framed format the reason for a failure arrives, too.
+//! [`blocking`] has a server and a client of `dataserver-std`, [`asynchronous`] those of `dataserver-smol`. This
+//! file has the certificate, and tests that both sides detect an end of stream that a third party has forged, even
+//! in the bare format without a declared size. In the framed format the reason for a failure arrives, too.
 //!
 //! TLS 1.3 is required. There a `close_notify` ends one direction, so the receipt can follow that of the
 //! sender (RFC 8446, section 6.1). In TLS 1.2 it ends both: the peer must close at once, and discard its
@@ -37,7 +36,7 @@ const SIZE: usize = 300_000;
 const NAME: &str = "localhost";
 
 /// The outcome of each connection of a server.
-type Outcomes = Sender<io::Result<Receipt>>;
+type Outcomes = Sender<Result<Receipt, TransferError>>;
 
 fn main() -> ExitCode {
     match run() {
@@ -114,7 +113,7 @@ impl Adapter {
         tls: &Arc<ClientConfig>,
         request: Request,
         object: &[u8],
-    ) -> io::Result<Receipt> {
+    ) -> Result<Receipt, TransferError> {
         match self {
             Self::Std => blocking::put(address, tls, request, object),
             Self::Smol => asynchronous::put(address, tls, request, object),
@@ -136,20 +135,20 @@ impl Adapter {
 
 /// No size is declared, so that only the end of the stream marks the end of the object.
 fn bare() -> Request {
-    Request::new(KEY).size(ObjectSize::UNKNOWN)
+    Request::new(KEY).size(ObjectSize::UNKNOWN).bare()
 }
 
 /// A client, and the address of a server.
 struct Pair<'a> {
     client: Adapter,
     address: SocketAddr,
-    outcomes: &'a Receiver<io::Result<Receipt>>,
+    outcomes: &'a Receiver<Result<Receipt, TransferError>>,
     tls: &'a Arc<ClientConfig>,
 }
 
 impl Pair<'_> {
     fn transfer(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
-        for (format, request) in [("bare", bare()), ("framed", Request::new(KEY).framed())] {
+        for (format, request) in [("bare", bare()), ("framed", Request::new(KEY))] {
             let receipt = self.client.put(self.address, self.tls, request, object)?;
             println!("  {format} put: the receipt for {} bytes", receipt.bytes);
             self.outcome()??;
@@ -165,12 +164,11 @@ impl Pair<'_> {
 
     /// In the framed format the server says why.
     fn be_refused(&self, object: &[u8]) -> Result<(), Box<dyn Error>> {
-        let unknown = Request::new(Key::from_name("unknown")).framed();
+        let unknown = Request::new(Key::from_name("unknown"));
         let sent = self.client.put(self.address, self.tls, unknown, object);
         self.outcome()?.err().ok_or("the server has not refused")?;
         let error = sent.err().ok_or("a refusal was taken for a receipt")?;
-        let reason = TransferError::of(&error).and_then(TransferError::abort_reason);
-        let reason = reason.ok_or_else(|| format!("no reason: {error}"))?;
+        let reason = error.abort_reason().ok_or_else(|| format!("no reason: {error}"))?;
         println!("  framed put that is refused: {reason}");
         Ok(())
     }
@@ -207,14 +205,17 @@ impl Pair<'_> {
         Ok(())
     }
 
-    fn outcome(&self) -> Result<io::Result<Receipt>, mpsc::RecvTimeoutError> {
+    fn outcome(&self) -> Result<Result<Receipt, TransferError>, mpsc::RecvTimeoutError> {
         self.outcomes.recv_timeout(peers::MAX_WAIT)
     }
 }
 
 /// The text of the source, if this is the error of a connection that failed after this many bytes.
-fn truncated<T>(ended: io::Result<T>, moved: u64) -> Result<String, Box<dyn Error>> {
-    let Err(error) = ended else {
+fn truncated<T>(
+    ended: Result<T, impl Into<io::Error>>,
+    moved: u64,
+) -> Result<String, Box<dyn Error>> {
+    let Err(error) = ended.map_err(Into::into) else {
         return Err("the cut connection was taken for a complete transfer".into());
     };
     match TransferError::of(&error) {

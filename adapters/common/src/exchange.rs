@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{error, fmt, io, mem};
 
 use dataserver_core::{
-    Cause, Config, Connection, Direction, Frame, Key, LocalError, ObjectSize, PeerError, Side,
-    StartPacket, Step,
+    Cause, Config, Connection, Direction, Frame, Instant, Key, LocalError, ObjectSize, PeerError,
+    Side, StartPacket, Step,
 };
 
 use crate::clock::now;
@@ -196,7 +196,21 @@ impl Exchange {
     /// let exchange = dataserver_common::Exchange::server(&dataserver_core::Config::default());
     /// ```
     pub fn server(config: &Config) -> Self {
-        Self::new(Connection::server(*config, now()), false)
+        Self::server_since(config, now())
+    }
+
+    /// The server's side of a connection that was accepted at this time. A handshake may have taken a part of
+    /// the start timeout.
+    ///
+    /// ```
+    /// use dataserver_common::{Exchange, now};
+    /// use dataserver_core::Config;
+    ///
+    /// let accepted_at = now();
+    /// let exchange = Exchange::server_since(&Config::default(), accepted_at);
+    /// ```
+    pub fn server_since(config: &Config, accepted_at: Instant) -> Self {
+        Self::new(Connection::server(*config, accepted_at), false)
     }
 
     fn new(connection: Connection, declares: bool) -> Self {

@@ -22,6 +22,8 @@ mod shared_registry;
 pub mod socket;
 pub mod tcp;
 mod ticket_store;
+#[cfg(feature = "rustls")]
+pub mod tls;
 #[cfg_attr(not(feature = "tracing"), path = "trace/off.rs")]
 #[cfg_attr(feature = "tracing", path = "trace/on.rs")]
 mod trace;

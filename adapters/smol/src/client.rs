@@ -1,14 +1,19 @@
 //! The client: connects, and transfers one object over each connection.
 
+#[cfg(feature = "rustls")]
+use std::sync::Arc;
 use std::time::Duration;
 
-use dataserver_common::{Address, Error, Request, tcp};
-use dataserver_core::Config;
+use dataserver_common::{Address, Error, Lent, Request, tcp};
+use dataserver_core::{Config, Direction};
 
 use crate::connect::connect;
+use crate::driver::Driver;
 use crate::object::{ObjectReader, ObjectWriter};
 use crate::session::Session;
 use crate::socket::Socket;
+#[cfg(feature = "rustls")]
+use crate::tls::TlsStream;
 
 /// The address of a server, and how to connect. Each put and get is a connection of its own.
 ///
@@ -29,6 +34,16 @@ pub struct Client {
     address: Address,
     config: Config,
     connect_timeout: Duration,
+    #[cfg(feature = "rustls")]
+    tls: Option<Tls>,
+}
+
+/// How to make TLS of a connection.
+#[cfg(feature = "rustls")]
+#[derive(Clone, Debug)]
+struct Tls {
+    config: Arc<rustls::ClientConfig>,
+    name: rustls::pki_types::ServerName<'static>,
 }
 
 impl Client {
@@ -54,7 +69,13 @@ impl Client {
         Error: From<A::Error>,
     {
         let address = address.try_into()?.of_server()?;
-        Ok(Self { address, config: Config::default(), connect_timeout: Duration::from_secs(5) })
+        Ok(Self {
+            address,
+            config: Config::default(),
+            connect_timeout: Duration::from_secs(5),
+            #[cfg(feature = "rustls")]
+            tls: None,
+        })
     }
 
     /// Sets the chunk, the size limit and the timeouts.
@@ -85,6 +106,29 @@ impl Client {
         Self { connect_timeout, ..self }
     }
 
+    /// Uses TLS, for which the server must have a certificate with this name. Its handshake may take as long
+    /// as an attempt to connect. Requests are [framed](Request::framed), unless they are [`Request::bare`].
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use dataserver_smol::{Client, Key};
+    ///
+    /// # async fn example(tls: Arc<rustls::ClientConfig>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = Client::new("example.org:8089")?.tls(tls, "example.org".try_into()?);
+    /// client.put(Key::from_name("report")).await?.send_path("report.csv").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "rustls")]
+    #[must_use]
+    pub fn tls(
+        self,
+        config: impl Into<Arc<rustls::ClientConfig>>,
+        name: rustls::pki_types::ServerName<'static>,
+    ) -> Self {
+        Self { tls: Some(Tls { config: config.into(), name }), ..self }
+    }
+
     /// Connects to put an object. The start packet leaves with the first bytes of the object. The server
     /// allows 5 s for that by default, so prepare the object first.
     ///
@@ -105,7 +149,8 @@ impl Client {
     /// # }
     /// ```
     pub async fn put(&self, request: impl Into<Request>) -> Result<ObjectWriter, Error> {
-        Ok(ObjectWriter::open(self.connect().await?, request, &self.config))
+        let driver = self.begin(Direction::Put, request.into()).await?;
+        Ok(ObjectWriter::of(Lent::owned(driver)))
     }
 
     /// Connects to get an object, and sends the start packet.
@@ -126,7 +171,8 @@ impl Client {
     /// # }
     /// ```
     pub async fn get(&self, request: impl Into<Request>) -> Result<ObjectReader, Error> {
-        ObjectReader::open(self.connect().await?, request, &self.config).await
+        let driver = self.begin(Direction::Get, request.into()).await?;
+        ObjectReader::start(Lent::owned(driver)).await
     }
 
     /// Puts and gets objects one after the other over one connection, in the framed format.
@@ -145,7 +191,25 @@ impl Client {
         Session::of_client(self, &self.config)
     }
 
-    pub(crate) async fn connect(&self) -> Result<Socket, Error> {
+    /// Connects for an object.
+    pub(crate) async fn begin(
+        &self,
+        direction: Direction,
+        request: Request,
+    ) -> Result<Box<Driver>, Error> {
+        let socket = self.connect().await?;
+        #[cfg(feature = "rustls")]
+        if let Some(Tls { config, name }) = self.tls.clone() {
+            let request = request.framed_by_default();
+            let stream = TlsStream::client(socket, config, name, self.connect_timeout)
+                .await
+                .map_err(|error| Error::connect(&self.address, error))?;
+            return Ok(Driver::client(stream, direction, request, &self.config));
+        }
+        Ok(Driver::client(socket, direction, request, &self.config))
+    }
+
+    async fn connect(&self) -> Result<Socket, Error> {
         let socket = self.connect_to_any().await?;
         tcp::keep_alive_without_idle_timeout(&socket, &self.config.timeouts)
             .map_err(Error::socket)?;

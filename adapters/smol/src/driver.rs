@@ -38,8 +38,13 @@ pub(crate) struct Driver<T: Transport + ?Sized = dyn Transport + Send> {
 const YIELD_AFTER: u32 = 8;
 
 impl Driver {
-    pub(crate) fn server(transport: impl Transport + Send + 'static, config: &Config) -> Box<Self> {
-        Self::new(Exchange::server(config), transport)
+    /// The server's side of a connection that was accepted at this time.
+    pub(crate) fn server(
+        transport: impl Transport + Send + 'static,
+        config: &Config,
+        accepted_at: Instant,
+    ) -> Box<Self> {
+        Self::new(Exchange::server_since(config, accepted_at), transport)
     }
 
     pub(crate) fn client(

@@ -12,6 +12,7 @@ use blocking::{Task, unblock};
 use dataserver_common::{
     ActiveClaim, BoxError, ClaimError, Error, Goal, Home, Lent, ObjectTrace, Receipt,
     SharedRegistry, SharedStore, TicketStore, Trace, drop_application_value, drop_panic_payload,
+    now,
 };
 use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
 use futures_lite::{FutureExt, future};
@@ -475,7 +476,7 @@ impl<K: Kind> Handlers<K> {
         config: &Config,
     ) -> Result<Receipt, Error> {
         let trace = Trace::accepted(transport.peer_addr());
-        let mut driver = Driver::server(transport, config);
+        let mut driver = Driver::server(transport, config, now());
         let object = trace.object();
         let begun = driver.run(Goal::Start).await;
         let serve = self.serve_object(driver, begun, config.max_object_size, object);
@@ -532,7 +533,7 @@ impl<K: Kind> Handlers<K> {
         report: impl FnMut(Result<Receipt, Error>),
     ) {
         let trace = Trace::accepted(transport.peer_addr());
-        let mut driver = Driver::server(transport, config);
+        let mut driver = Driver::server(transport, config, now());
         let object = trace.object();
         let begun = driver.run(Goal::Start).await;
         let serve = self.serve_begun(driver, begun, (&trace, object), config, None, |_| {}, report);

@@ -73,6 +73,11 @@
 //!   connected already: a [`Socket`] (TCP or Unix), or any other [`Transport`].
 //! - [`dataserver_core`] for an event loop of your own.
 //!
+//! # TLS
+//!
+//! With the feature `rustls`, `Client::tls` and `Server::tls` use TLS, with configurations of rustls. There the
+//! framed format is the default. A connection that is cut is a truncation in both formats.
+//!
 //! # Digests and resume
 //!
 //! With the feature `digest`, a client can ask for two things, and every server with the feature has them:
@@ -163,6 +168,8 @@ mod recall;
 mod server;
 mod session;
 mod socket;
+#[cfg(feature = "rustls")]
+mod tls;
 mod transport;
 
 pub use client::Client;
@@ -180,6 +187,8 @@ pub use object::{ObjectReader, ObjectWriter, TicketObject};
 pub use server::{Server, ShutdownHandle};
 pub use session::Session;
 pub use socket::Socket;
+#[cfg(feature = "rustls")]
+pub use tls::TlsStream;
 pub use transport::Transport;
 
 #[cfg(doctest)]

@@ -17,7 +17,7 @@ use async_lock::{Semaphore, SemaphoreGuardArc};
 use dataserver_common::tcp::{self, AcceptError, Backlog, BlockingMode};
 use dataserver_common::{
     Address, BoxError, Error, Goal, Receipt, TicketStore, Trace, catch_application_panic,
-    drop_application_value, drop_panic_payload, trace_server_error,
+    drop_application_value, drop_panic_payload, now, trace_server_error,
 };
 use dataserver_core::{Config, Entry, StartPacket};
 use futures_lite::{FutureExt, future};
@@ -27,6 +27,9 @@ use crate::handlers::{BoxFuture, Handlers, Kind, Local, LocalBoxFuture, Shared};
 use crate::object::{ObjectReader, ObjectWriter, TicketObject};
 use crate::recall::Recall;
 use crate::socket::Socket;
+#[cfg(feature = "rustls")]
+use crate::tls::TlsStream;
+use crate::transport::Transport;
 
 /// How many connections are served at once, unless [`Server::max_connections`] says otherwise.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
@@ -76,6 +79,8 @@ pub struct Server<K: Kind = Shared> {
 struct Settings {
     config: Config,
     max_connections: NonZeroUsize,
+    #[cfg(feature = "rustls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
     on_complete: Option<Box<OnComplete>>,
 }
 
@@ -126,6 +131,8 @@ impl Server {
         let settings = Settings {
             config: Config::default(),
             max_connections: MAX_CONNECTIONS,
+            #[cfg(feature = "rustls")]
+            tls: None,
             on_complete: None,
         };
         let prepare = || {
@@ -310,6 +317,30 @@ impl<K: Kind> Server<K> {
         self
     }
 
+    /// Accepts TLS connections, and no others. The start timeout covers the handshake and the start packet
+    /// together. A client without TLS, or with an unacceptable certificate, is reported as
+    /// [`Error::Handshake`].
+    ///
+    /// A new certificate without a restart is the business of the
+    /// [`cert_resolver`](rustls::ServerConfig::cert_resolver) of the configuration.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    /// use dataserver_smol::{Key, Server};
+    ///
+    /// # async fn example(tls: Arc<rustls::ServerConfig>) -> Result<(), dataserver_smol::Error> {
+    /// let server = Server::bind("127.0.0.1:8089")?.tls(tls);
+    /// server.on_put(Key::from_name("report"), |object| object.receive_to("report.csv"))?;
+    /// server.run(|connection| smol::spawn(connection).detach()).await
+    /// # }
+    /// ```
+    #[cfg(feature = "rustls")]
+    #[must_use]
+    pub fn tls(mut self, config: impl Into<Arc<rustls::ServerConfig>>) -> Self {
+        self.settings.tls = Some(config.into());
+        self
+    }
+
     /// Calls this for each connection that has ended, on the task that served it. Like all code on an
     /// executor, it must not block.
     ///
@@ -396,10 +427,9 @@ impl<K: Kind> Server<K> {
                     let timeouts = &shared.settings.config.timeouts;
                     // Without it the connection lasts longer than it need, and is served all the same.
                     _ = tcp::keep_alive_without_idle_timeout(&socket, timeouts);
-                    let driver =
-                        Driver::server(Socket::armed(socket, peer), &shared.settings.config);
+                    let socket = Socket::armed(socket, peer);
                     let (shared, alive) = (Arc::clone(&shared), alive.clone());
-                    serve(Accepted { driver, shared, _alive: alive, _permit: permit });
+                    serve(Accepted { socket, shared, _alive: alive, _permit: permit });
                     if waited {
                         // The accept queue was empty: the new connection should run first.
                         future::yield_now().await;
@@ -501,7 +531,7 @@ impl Progress {
 /// A connection that is not served yet.
 struct Accepted<K: Kind> {
     /// On the heap, so that the future of a connection is small.
-    driver: Box<Driver>,
+    socket: Socket,
     shared: Arc<Serving<K>>,
     _alive: Sender<Never>,
     _permit: SemaphoreGuardArc,
@@ -509,14 +539,22 @@ struct Accepted<K: Kind> {
 
 impl<K: Kind> Accepted<K> {
     async fn serve(self) {
-        let (shared, peer) = (&self.shared, self.driver.transport.peer_addr());
+        let (shared, peer) = (&self.shared, self.socket.peer_addr());
         let trace = Trace::accepted(peer);
         let given_up_object = trace.object(); // for one whose own trace is dropped with its future
         let progress = Mutex::new(Progress::Object(None));
         // The block makes and drops what the application's futures hold. A panic there is the application's.
         let serve = async {
-            let mut driver = self.driver;
             let object = trace.object();
+            let mut driver = match shared.open(self.socket).await {
+                Ok(driver) => driver,
+                Err(error) => {
+                    let outcome = Err(error);
+                    object.done(&outcome, None);
+                    shared.report(outcome);
+                    return None;
+                }
+            };
             let begun = driver.run(Goal::Start).await;
             // On the heap: a connection that waits for its start packet should not hold so much.
             let serve = shared.handlers.serve_begun(
@@ -554,6 +592,23 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 }
 
 impl<K: Kind> Serving<K> {
+    /// Completes the TLS handshake, if there is to be one.
+    async fn open(&self, socket: Socket) -> Result<Box<Driver>, Error> {
+        let (config, accepted_at) = (&self.settings.config, now());
+        #[cfg(feature = "rustls")]
+        if let Some(tls) = self.settings.tls.clone() {
+            let peer = socket.peer_addr();
+            let timeout = config.timeouts.start.unwrap_or(Duration::MAX);
+            // On the heap: a connection without TLS should not hold so much.
+            let handshake = Box::pin(TlsStream::server(socket, tls, timeout));
+            return match handshake.await {
+                Ok(stream) => Ok(Driver::server(stream, config, accepted_at)),
+                Err(error) => Err(Error::Handshake { peer, source: Arc::new(error) }),
+            };
+        }
+        Ok(Driver::server(socket, config, accepted_at))
+    }
+
     fn report(&self, outcome: Result<Receipt, Error>) {
         match &self.settings.on_complete {
             Some(on_complete) => _ = catch_application_panic(|| on_complete(outcome)),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use dataserver_common::{Error, Home, Lent, Request};
+use dataserver_common::{Error, Home, Lent, Request, now};
 use dataserver_core::{AbortReason, Config, Direction};
 
 use crate::client::Client;
@@ -86,7 +86,7 @@ impl Session {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn over(transport: impl Transport + Send + 'static, config: &Config) -> Self {
-        let driver = Driver::server(transport, config); // until the first object is known
+        let driver = Driver::server(transport, config, now()); // until the first object is known
         Self { client: None, config: *config, connection: Connection::Fresh(driver) }
     }
 
@@ -162,9 +162,7 @@ impl Session {
         };
         let driver = match (earlier, &self.client) {
             (Some(driver), _) => driver,
-            (None, Some(client)) => {
-                Driver::client(client.connect().await?, direction, request, &self.config)
-            }
+            (None, Some(client)) => client.begin(direction, request).await?,
             (None, None) => return Err(Error::socket(io::ErrorKind::NotConnected.into())),
         };
         let (driver, home) =

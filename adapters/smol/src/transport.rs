@@ -75,9 +75,9 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
     fn disarm(&mut self) -> io::Result<()>;
 
     /// Whether nothing has arrived, not even the end of the stream, as far as that can be told without
-    /// waiting, and without taking bytes from the stream. A client asks before the next object of a
+    /// waiting. What is read for this is kept for the next read. A client asks before the next object of a
     /// session.
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         true
     }
 
@@ -86,13 +86,13 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin {
         None
     }
 
-    /// Whether the peer has ended the stream already, as far as that can be told without waiting, and
-    /// without taking bytes from the stream. A sender asks before it ends its object: a receiver that
+    /// Whether the peer has ended the stream already, as far as that can be told without waiting. What is read
+    /// for this is kept for the next read. A sender asks before it ends its object: a receiver that
     /// has closed by then cannot have committed.
     ///
     /// # Errors
     /// Returns the error of the transport. The transfer then fails.
-    fn has_ended(&self) -> io::Result<bool> {
+    fn has_ended(&mut self) -> io::Result<bool> {
         Ok(false)
     }
 

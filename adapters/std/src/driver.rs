@@ -20,8 +20,14 @@ pub(crate) struct Driver<T: Transport + ?Sized = dyn Transport + Send> {
 }
 
 impl Driver {
-    pub(crate) fn server(transport: impl Transport + Send + 'static, config: &Config) -> Box<Self> {
-        Box::new(Driver { exchange: Exchange::server(config), unflushed: false, transport })
+    /// The server's side of a connection that was accepted at this time.
+    pub(crate) fn server(
+        transport: impl Transport + Send + 'static,
+        config: &Config,
+        accepted_at: Instant,
+    ) -> Box<Self> {
+        let exchange = Exchange::server_since(config, accepted_at);
+        Box::new(Driver { exchange, unflushed: false, transport })
     }
 
     /// Begins with the first object of a session, over a transport that is connected already.

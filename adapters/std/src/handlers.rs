@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use dataserver_common::{
     ActiveClaim, BoxError, ClaimError, Error, Goal, Lent, ObjectTrace, Receipt, SharedRegistry,
-    SharedStore, TicketStore, Trace, catch_application_panic, drop_application_value,
+    SharedStore, TicketStore, Trace, catch_application_panic, drop_application_value, now,
 };
-use dataserver_core::{Config, Direction, Entry, StartPacket, Step};
+use dataserver_core::{Config, Direction, Entry, Instant, StartPacket, Step};
 
 use crate::driver::Driver;
 use crate::object::{ObjectReader, ObjectWriter, TicketObject};
@@ -235,7 +235,7 @@ impl Handlers {
         config: &Config,
     ) -> Result<Receipt, Error> {
         let trace = Trace::accepted(transport.peer_addr());
-        let mut driver = Driver::server(transport, config);
+        let mut driver = Driver::server(transport, config, now());
         let object = trace.object();
         let begun = driver.run(Goal::Start);
         let (driver, outcome) = trace.within(|| self.serve_object(driver, begun, config, object));
@@ -283,10 +283,21 @@ impl Handlers {
         &self,
         transport: impl Transport + Send + 'static,
         config: &Config,
+        report: impl FnMut(Result<Receipt, Error>),
+    ) {
+        self.serve_since(now(), transport, config, report);
+    }
+
+    /// [`serve_session`](Self::serve_session) for a connection that was accepted at this time.
+    fn serve_since(
+        &self,
+        accepted_at: Instant,
+        transport: impl Transport + Send + 'static,
+        config: &Config,
         mut report: impl FnMut(Result<Receipt, Error>),
     ) {
         let trace = Trace::accepted(transport.peer_addr());
-        let mut driver = Driver::server(transport, config);
+        let mut driver = Driver::server(transport, config, accepted_at);
         loop {
             let object = trace.object();
             let begun = driver.run(Goal::Start);
@@ -313,10 +324,10 @@ impl Handlers {
         config: &Config,
         mut report: impl FnMut(Result<Receipt, Error>),
     ) {
-        let peer = socket.peer_addr();
+        let (accepted_at, peer) = (now(), socket.peer_addr());
         let timeout = config.timeouts.start.unwrap_or(Duration::MAX);
         match TlsStream::server(socket, tls, timeout) {
-            Ok(stream) => self.serve_session(stream, config, report),
+            Ok(stream) => self.serve_since(accepted_at, stream, config, report),
             Err(error) => {
                 let outcome = Err(Error::Handshake { peer, source: Arc::new(error) });
                 Trace::accepted(peer).object().done(&outcome, None);

@@ -216,8 +216,8 @@ impl Server {
         Self { max_connections, ..self }
     }
 
-    /// Accepts TLS connections, and no others. A client may take the start timeout for its handshake, and
-    /// again for its start packet. A client without TLS, or with an unacceptable certificate, is reported as
+    /// Accepts TLS connections, and no others. The start timeout covers the handshake and the start packet
+    /// together. A client without TLS, or with an unacceptable certificate, is reported as
     /// [`Error::Handshake`].
     ///
     /// A new certificate without a restart is the business of the

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use dataserver_common::{Error, Home, Lent, Request};
+use dataserver_common::{Error, Home, Lent, Request, now};
 use dataserver_core::{AbortReason, Config, Direction};
 
 use crate::client::Client;
@@ -80,7 +80,7 @@ impl Session {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn over(transport: impl Transport + Send + 'static, config: &Config) -> Self {
-        let driver = Driver::server(transport, config); // until the first object is known
+        let driver = Driver::server(transport, config, now()); // until the first object is known
         Self { client: None, config: *config, connection: Connection::Fresh(driver) }
     }
 

@@ -311,11 +311,11 @@ impl Transport for Socket {
         self.peer
     }
 
-    fn has_ended(&self) -> io::Result<bool> {
+    fn has_ended(&mut self) -> io::Result<bool> {
         socket::has_ended(&self.fd)
     }
 
-    fn is_quiet(&self) -> bool {
+    fn is_quiet(&mut self) -> bool {
         socket::is_quiet(&self.fd)
     }
 

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dataserver_common::now;
+use dataserver_common::tls::{TlsConnection, violation};
 use dataserver_core::Instant;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
@@ -107,6 +109,14 @@ impl TlsStream {
         Ok(self)
     }
 
+    fn parts(&mut self) -> (&mut dyn TlsConnection, &Socket) {
+        let tls: &mut dyn TlsConnection = match &mut self.tls {
+            Connection::Client(tls) => &mut **tls,
+            Connection::Server(tls) => &mut **tls,
+        };
+        (tls, &self.socket)
+    }
+
     /// Writes what rustls holds.
     fn write_pending(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
@@ -129,7 +139,7 @@ impl Read for TlsStream {
             self.tls.read_tls(&mut self.socket)?; // the end of the stream is seen by the reader above
             if let Err(error) = self.tls.process_new_packets() {
                 _ = self.write_pending(); // the alert that tells the peer
-                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                return Err(violation(error));
             }
         }
     }
@@ -178,12 +188,14 @@ impl Transport for TlsStream {
         self.socket.peer_addr()
     }
 
-    fn has_ended(&self) -> io::Result<bool> {
-        self.socket.has_ended()
+    fn has_ended(&mut self) -> io::Result<bool> {
+        let (tls, socket) = self.parts();
+        tls.has_ended(socket.as_fd())
     }
 
-    fn is_quiet(&self) -> bool {
-        self.socket.is_quiet()
+    fn is_quiet(&mut self) -> bool {
+        let (tls, socket) = self.parts();
+        tls.is_quiet(socket.as_fd())
     }
 }
 

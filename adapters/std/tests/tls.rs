@@ -1,17 +1,13 @@
-//! TLS: transfers, certificates that are not accepted, and peers without TLS.
+//! TLS: transfers, and certificates that are not accepted.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use dataserver_std::{
-    Client, Config, Error, Key, ObjectWriter, PeerError, Receipt, Request, Server, Socket,
-    StartPacket, Timeouts, TlsStream,
-};
+use dataserver_std::{Client, Config, Error, Key, Receipt, Request, Server};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -169,94 +165,4 @@ fn a_certificate_that_is_not_acceptable_fails_before_the_start_packet() {
             "{server}"
         );
     }
-}
-
-#[test]
-fn a_client_without_tls_is_an_error_that_says_so() {
-    let certificate = Certificate::new(|_| {});
-    let server = serve(&certificate, Config::default());
-    Client::new(server.address).unwrap().put(UP).unwrap().send(b"hello").unwrap_err();
-    let error = server.handshake_error();
-    assert!(error.contains("received corrupt message"), "{error}");
-    let mut garbage = TcpStream::connect(server.address).unwrap();
-    garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    let error = server.handshake_error();
-    assert!(error.contains("received corrupt message"), "{error}");
-    drop(TcpStream::connect(server.address).unwrap());
-    server.handshake_error();
-    // It still serves.
-    server.client(&certificate).put(UP).unwrap().send(b"hello").unwrap();
-    server.outcome().unwrap();
-}
-
-#[test]
-fn a_server_without_tls_sees_neither_key_nor_object() {
-    let certificate = Certificate::new(|_| {});
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut first = [0; 4096];
-        let n = stream.read(&mut first).unwrap();
-        stream.write_all(b"what is that?").unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
-        let mut seen = first[..n].to_vec();
-        _ = stream.read_to_end(&mut seen);
-        seen
-    });
-    let client = Client::new(address).unwrap().tls(certificate.client(), localhost());
-    let error = client.put(UP).unwrap_err();
-    assert!(error.to_string().contains("received corrupt message"), "{error}");
-    let seen = server.join().unwrap();
-    let key = StartPacket::put(UP).as_bytes()[9..].to_vec();
-    assert!(!seen.windows(key.len()).any(|window| window == key));
-}
-
-#[test]
-fn a_silent_client_is_cut_off_at_the_start_timeout() {
-    let certificate = Certificate::new(|_| {});
-    let timeouts = Timeouts::default().start(Duration::from_millis(50));
-    let server = serve(&certificate, Config::default().timeouts(timeouts));
-    let silent = TcpStream::connect(server.address).unwrap();
-    let error = server.handshake_error();
-    assert!(error.contains("the TLS handshake took longer than 50ms"), "{error}");
-    drop(silent);
-}
-
-/// Forwards a connection, and turns its end after this many bytes of the client into a graceful one.
-fn cut_after(limit: u64, to: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        let (client, _) = listener.accept().unwrap();
-        let server = TcpStream::connect(to).unwrap();
-        let (mut from_server, mut to_client) =
-            (server.try_clone().unwrap(), client.try_clone().unwrap());
-        thread::spawn(move || io::copy(&mut from_server, &mut to_client));
-        _ = io::copy(&mut client.take(limit), &mut &server);
-        server.shutdown(Shutdown::Write)
-    });
-    address
-}
-
-#[test]
-fn a_cut_connection_is_a_truncation_in_both_formats() {
-    let certificate = Certificate::new(|_| {});
-    let server = serve(&certificate, Config::default());
-    for request in [Request::new(UP), Request::new(UP).bare()] {
-        let address = cut_after(1 << 20, server.address);
-        let socket = Socket::from_std(TcpStream::connect(address).unwrap()).unwrap();
-        let timeout = Duration::from_secs(60);
-        let stream = TlsStream::client(socket, certificate.client(), localhost(), timeout).unwrap();
-        let object = ObjectWriter::open(stream, request, &Config::default());
-        object.send_reader(object_reader()).unwrap_err();
-        let error = server.outcome().unwrap_err();
-        assert!(error.is_truncated() || error.is_reset(), "{error}");
-        assert!(!server.directory.path().join("stored").exists());
-        assert!(!matches!(error.cause(), Some(dataserver_std::Cause::Peer(PeerError::Aborted(_)))));
-    }
-}
-
-fn object_reader() -> impl Read {
-    object()
 }

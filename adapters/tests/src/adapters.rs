@@ -2,6 +2,7 @@
 
 pub mod smol;
 pub mod std;
+pub mod tls;
 
 use dataserver_common::Request;
 use dataserver_core::StartPacket;
@@ -15,7 +16,7 @@ fn request(packet: StartPacket) -> Request {
         _ if packet.is_resumable() => request.resumable(),
         _ if packet.has_digest() => request.with_digest(),
         _ if packet.is_framed() => request.framed(),
-        _ => request,
+        _ => request.bare(),
     }
 }
 
@@ -25,8 +26,10 @@ fn request(packet: StartPacket) -> Request {
 /// Panics if no adapter has it.
 pub fn adapter(name: &str) -> DynAdapter {
     match name {
-        "std" => &std::Std,
-        "smol" => &smol::Smol,
+        "std" => &std::Std::TCP,
+        "std-tls" => &std::Std::TLS,
+        "smol" => &smol::Smol::TCP,
+        "smol-tls" => &smol::Smol::TLS,
         _ => panic!("no adapter is called {name}"),
     }
 }

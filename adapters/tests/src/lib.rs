@@ -54,7 +54,8 @@ pub use server::Server;
 pub use temp::{TempDir, TempFile};
 pub use wait::{TIMEOUT, Wait, eventually, spawn};
 
-/// Expands tests between a server and a client to one for each pair of adapters.
+/// Expands tests between a server and a client to one for each pair of adapters, over TCP
+/// and over TLS.
 #[macro_export]
 macro_rules! pairs {
     ($($(#[$attribute:meta])* $scenario:ident),* $(,)?) => {$(
@@ -62,22 +63,61 @@ macro_rules! pairs {
             #[test]
             $(#[$attribute])*
             fn std_std() {
-                super::$scenario(&$crate::Std, &$crate::Std);
+                super::$scenario(&$crate::Std::TCP, &$crate::Std::TCP);
             }
             #[test]
             $(#[$attribute])*
             fn std_smol() {
-                super::$scenario(&$crate::Std, &$crate::Smol);
+                super::$scenario(&$crate::Std::TCP, &$crate::Smol::TCP);
             }
             #[test]
             $(#[$attribute])*
             fn smol_std() {
-                super::$scenario(&$crate::Smol, &$crate::Std);
+                super::$scenario(&$crate::Smol::TCP, &$crate::Std::TCP);
             }
             #[test]
             $(#[$attribute])*
             fn smol_smol() {
-                super::$scenario(&$crate::Smol, &$crate::Smol);
+                super::$scenario(&$crate::Smol::TCP, &$crate::Smol::TCP);
+            }
+            #[test]
+            $(#[$attribute])*
+            fn std_smol_over_tls() {
+                super::$scenario(&$crate::Std::TLS, &$crate::Smol::TLS);
+            }
+            #[test]
+            $(#[$attribute])*
+            fn smol_std_over_tls() {
+                super::$scenario(&$crate::Smol::TLS, &$crate::Std::TLS);
+            }
+        }
+    )*};
+}
+
+/// [`pairs!`], for tests that look at the bytes on the wire, or need TCP for another reason.
+#[macro_export]
+macro_rules! tcp_pairs {
+    ($($(#[$attribute:meta])* $scenario:ident),* $(,)?) => {$(
+        mod $scenario {
+            #[test]
+            $(#[$attribute])*
+            fn std_std() {
+                super::$scenario(&$crate::Std::TCP, &$crate::Std::TCP);
+            }
+            #[test]
+            $(#[$attribute])*
+            fn std_smol() {
+                super::$scenario(&$crate::Std::TCP, &$crate::Smol::TCP);
+            }
+            #[test]
+            $(#[$attribute])*
+            fn smol_std() {
+                super::$scenario(&$crate::Smol::TCP, &$crate::Std::TCP);
+            }
+            #[test]
+            $(#[$attribute])*
+            fn smol_smol() {
+                super::$scenario(&$crate::Smol::TCP, &$crate::Smol::TCP);
             }
         }
     )*};
@@ -91,12 +131,12 @@ macro_rules! servers {
             #[test]
             $(#[$attribute])*
             fn std_server() {
-                super::$scenario(&$crate::Std);
+                super::$scenario(&$crate::Std::TCP);
             }
             #[test]
             $(#[$attribute])*
             fn smol_server() {
-                super::$scenario(&$crate::Smol);
+                super::$scenario(&$crate::Smol::TCP);
             }
         }
     )*};
@@ -110,12 +150,12 @@ macro_rules! clients {
             #[test]
             $(#[$attribute])*
             fn std_client() {
-                super::$scenario(&$crate::Std);
+                super::$scenario(&$crate::Std::TCP);
             }
             #[test]
             $(#[$attribute])*
             fn smol_client() {
-                super::$scenario(&$crate::Smol);
+                super::$scenario(&$crate::Smol::TCP);
             }
         }
     )*};

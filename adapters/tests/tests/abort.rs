@@ -10,7 +10,7 @@ use dataserver_tests::process::{client as doing, entry};
 use dataserver_tests::{
     ConnectedStream, DynAdapter, End, Gate, KEY, Op, Process, Raw, RawListener, Server, Setup,
     Source, Wait, assert_reset, cause, clients, eventually, get, kernel, long_timeouts, object,
-    pairs, put, servers, spawn, start, start_for, with,
+    pairs, put, servers, spawn, start, start_for, tcp_pairs, with,
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_test-process");
@@ -458,9 +458,5 @@ clients!(
     commit_after_a_reset_fails,
     killed_client_resets,
 );
-pairs!(
-    killed_server_fails_the_client,
-    killed_client_fails_the_server,
-    failed_source_is_reset,
-    refusal_over_a_unix_socket_is_no_receipt,
-);
+tcp_pairs!(refusal_over_a_unix_socket_is_no_receipt,);
+pairs!(killed_server_fails_the_client, killed_client_fails_the_server, failed_source_is_reset,);

@@ -80,7 +80,7 @@ fn what_the_sender_does_not_know_is_not_declared(client: DynAdapter) {
 fn an_empty_slice_declares_zero_bytes(server: DynAdapter, client: DynAdapter) {
     let server = Server::start(server, Setup::new().on(put(Some(0)), [Op::ReadToEnd]));
     let script = [Op::Send(vec![])];
-    let sent = client.put(server.address, Request::new(KEY), long_timeouts(), &script);
+    let sent = client.put(server.address, Request::new(KEY).bare(), long_timeouts(), &script);
     assert_eq!(sent.unwrap().receipt.unwrap().packet, put(Some(0)));
 }
 
@@ -91,7 +91,7 @@ fn a_file_that_reports_another_size_declares_what_it_has(server: DynAdapter, cli
     for (path, reported) in [("/proc/self/status", 0), ("/sys/devices/system/cpu/online", 4096)] {
         assert_eq!(File::open(path).unwrap().metadata().unwrap().len(), reported);
         let script = [Op::SendPath(path.into())];
-        let sent = client.put(server.address, Request::new(KEY), long_timeouts(), &script);
+        let sent = client.put(server.address, Request::new(KEY).bare(), long_timeouts(), &script);
         let receipt = sent.unwrap().receipt.unwrap();
         assert_eq!(receipt.packet, put(Some(receipt.bytes)));
         assert!(receipt.bytes > 0);
@@ -104,7 +104,12 @@ fn a_declared_size_is_refused_early(server: DynAdapter, client: DynAdapter) {
     let entry = Entry::new(KEY).max_size(SIZE as u64 - 1);
     let server = Server::start(server, Setup::new().on_put(entry, [Op::ReadToEnd]));
     for script in known(&file) {
-        assert_reset(&client.put(server.address, Request::new(KEY), long_timeouts(), &script));
+        assert_reset(&client.put(
+            server.address,
+            Request::new(KEY).bare(),
+            long_timeouts(),
+            &script,
+        ));
         let refused = Refusal::TooLarge { declared: SIZE as u64, limit: SIZE as u64 - 1 };
         assert_eq!(cause(&server.outcomes.wait()), refused.into());
     }

@@ -9,7 +9,7 @@ use dataserver_common::Error;
 use dataserver_core::{AbortReason, Cause, Config, Entry, Frame, PeerError, Timeouts, Timer};
 use dataserver_tests::{
     ConnectedStream, DynAdapter, End, Gate, KEY, Op, Raw, RawListener, Server, Setup, Wait, cause,
-    clients, get, long_timeouts, object, pairs, put, servers, spawn, start,
+    clients, get, long_timeouts, object, pairs, put, servers, spawn, start, tcp_pairs,
 };
 
 const PUT: u8 = 128;
@@ -426,10 +426,10 @@ fn a_flush_sends_the_start_packet(client: DynAdapter) {
     putting.wait().unwrap();
 }
 
+tcp_pairs!(a_refusal_is_told_with_its_reason,);
 pairs!(
     one_registration_serves_both_formats,
     an_entry_may_demand_frames,
-    a_refusal_is_told_with_its_reason,
     a_refusal_of_a_large_put_is_told_too,
     a_handler_that_fails_is_no_receipt,
     a_sender_that_fails_tells_the_receiver,

@@ -7,6 +7,7 @@ use dataserver_core::{Cause, Config, Entry, LocalError, PeerError, Refusal};
 use dataserver_tests::{
     DynAdapter, End, Gate, KEY, Op, Raw, RawListener, Server, Setup, Source, TempFile, Wait,
     assert_reset, cause, clients, get, long_timeouts, object, pairs, put, servers, spawn, start,
+    tcp_pairs,
 };
 
 fn limit(limit: u64) -> Config {
@@ -268,8 +269,8 @@ servers!(
     above_the_limit_is_refused_before_a_byte,
 );
 clients!(get_of_another_size_fails, put_past_the_declared_size_fails_the_sender);
+tcp_pairs!(no_byte_after_the_declared_size_is_sent,);
 pairs!(
-    no_byte_after_the_declared_size_is_sent,
     sent_short_fails_on_both_sides,
     a_refusal_for_size_leaves_the_entry,
     a_put_above_the_limit_of_the_server_does_not_use_an_entry_up,

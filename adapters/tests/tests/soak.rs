@@ -51,13 +51,13 @@ fn nothing_grows_in_an_hour(server: DynAdapter) {
 /// The resident memory of the server and of the clients, for each quarter.
 fn soak(server: DynAdapter, time: Duration) -> [(&'static str, [u64; 4]); 2] {
     let (mut process, address) = Process::server(PROGRAM, server, &["default-config", "quiet"]);
-    transfer(&Std, address, 2); // the server has set itself up when a get has succeeded
+    transfer(&Std::TCP, address, 2); // the server has set itself up when a get has succeeded
     let before = process.heap_without_connections();
     let done = AtomicU64::new(0);
     let end = Instant::now() + time;
     let quarters = thread::scope(|scope| {
         for n in 0..BUSY {
-            let client: DynAdapter = if n % 2 == 0 { &Std } else { &Smol };
+            let client: DynAdapter = if n % 2 == 0 { &Std::TCP } else { &Smol::TCP };
             let done = &done;
             scope.spawn(move || {
                 for turn in n.. {

@@ -10,22 +10,42 @@ use dataserver_common::{Error, Receipt, Request};
 use dataserver_core::{Config, Direction, Entry, StartPacket};
 use dataserver_smol::{
     Client, Handlers, ObjectReader, ObjectWriter, Server, Session, ShutdownHandle, Socket,
+    TlsStream, Transport,
 };
 use smol::future::block_on; // the one of async-io wakes up from time to time
 use smol::io::{AssertAsync, AsyncReadExt, AsyncWriteExt};
 use smol::{Executor, Timer, unblock};
 
-use super::request;
+use super::{request, tls};
 use crate::adapter::{Adapter, ConnectedStream, Outcome, RunningServer, Setup};
 use crate::script::{Held, Op};
+use crate::wait::TIMEOUT;
 
 /// `dataserver-smol`.
 #[derive(Clone, Copy, Debug)]
-pub struct Smol;
+pub struct Smol {
+    has_tls: bool,
+}
+
+impl Smol {
+    /// Over TCP.
+    pub const TCP: Self = Self { has_tls: false };
+    /// Over TLS.
+    pub const TLS: Self = Self { has_tls: true };
+
+    fn new_client(self, address: SocketAddr, config: Config) -> Result<Client, Error> {
+        let client = Client::new(address)?.config(config);
+        if !self.has_tls {
+            return Ok(client);
+        }
+        let handshake = config.timeouts.start.unwrap_or(TIMEOUT);
+        Ok(client.connect_timeout(handshake).tls(tls::client(), tls::name()))
+    }
+}
 
 impl Adapter for Smol {
     fn name(&self) -> &'static str {
-        "smol"
+        if self.has_tls { "smol-tls" } else { "smol" }
     }
 
     fn waits_for_handlers(&self) -> bool {
@@ -40,6 +60,9 @@ impl Adapter for Smol {
         let mut server = server.handlers(handlers.clone()).config(setup.config);
         if let Some(max) = setup.max_connections {
             server = server.max_connections(max);
+        }
+        if self.has_tls {
+            server = server.tls(tls::server());
         }
         let on_complete = setup.on_complete;
         let server = server.on_complete(move |outcome| on_complete(outcome));
@@ -58,7 +81,14 @@ impl Adapter for Smol {
     fn serve_stream(&self, stream: ConnectedStream, setup: Setup) -> io::Result<Receipt> {
         let handlers = Handlers::new();
         add_all(&handlers, setup.entries);
-        Ok(block_on(handlers.serve(socket(stream)?, &setup.config))?)
+        let socket = socket(stream)?;
+        block_on(async {
+            if self.has_tls {
+                let stream = TlsStream::server(socket, tls::server(), TIMEOUT).await?;
+                return Ok(handlers.serve(stream, &setup.config).await?);
+            }
+            Ok(handlers.serve(socket, &setup.config).await?)
+        })
     }
 
     fn client(
@@ -72,7 +102,7 @@ impl Adapter for Smol {
         match packet.direction() {
             Direction::Put => self.put(address, request, config, script),
             Direction::Get => {
-                let client = Client::new(address)?.config(config);
+                let client = self.new_client(address, config)?;
                 block_on(async {
                     receive(&mut Held::new(client.get(request).await?), script).await
                 })
@@ -87,7 +117,7 @@ impl Adapter for Smol {
         config: Config,
         script: &[Op],
     ) -> io::Result<Outcome> {
-        let client = Client::new(address)?.config(config);
+        let client = self.new_client(address, config)?;
         block_on(async { send(&mut Held::new(client.put(request).await?), script).await })
     }
 
@@ -98,19 +128,14 @@ impl Adapter for Smol {
         config: Config,
         script: &[Op],
     ) -> io::Result<Outcome> {
-        let stream = socket(stream)?;
-        let request = request(packet);
+        let socket = socket(stream)?;
         block_on(async {
-            match packet.direction() {
-                Direction::Put => {
-                    let object = ObjectWriter::open(stream, request, &config);
-                    send(&mut Held::new(object), script).await
-                }
-                Direction::Get => {
-                    let object = ObjectReader::open(stream, request, &config).await?;
-                    receive(&mut Held::new(object), script).await
-                }
+            if self.has_tls {
+                let (config_of_tls, name) = (tls::client(), tls::name());
+                let stream = TlsStream::client(socket, config_of_tls, name, TIMEOUT).await?;
+                return transfer_over(stream, packet, config, script).await;
             }
+            transfer_over(socket, packet, config, script).await
         })
     }
 
@@ -120,7 +145,7 @@ impl Adapter for Smol {
         config: Config,
         objects: &[(StartPacket, Vec<Op>)],
     ) -> Vec<io::Result<Outcome>> {
-        let mut session = Client::new(address).expect("an address").config(config).session();
+        let mut session = self.new_client(address, config).expect("an address").session();
         let transfer =
             |(packet, script): &(_, Vec<_>)| block_on(transfer(&mut session, *packet, script));
         objects.iter().map(transfer).collect()
@@ -156,6 +181,25 @@ impl RunningServer for SmolServer {
 
     fn join(self: Box<Self>) -> Result<(), Error> {
         self.thread.join().expect("`run` does not panic")
+    }
+}
+
+async fn transfer_over(
+    transport: impl Transport + Send + 'static,
+    packet: StartPacket,
+    config: Config,
+    script: &[Op],
+) -> io::Result<Outcome> {
+    let request = request(packet);
+    match packet.direction() {
+        Direction::Put => {
+            let object = ObjectWriter::open(transport, request, &config);
+            send(&mut Held::new(object), script).await
+        }
+        Direction::Get => {
+            let object = ObjectReader::open(transport, request, &config).await?;
+            receive(&mut Held::new(object), script).await
+        }
     }
 }
 

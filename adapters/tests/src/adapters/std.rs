@@ -10,19 +10,39 @@ use dataserver_common::{Error, Receipt, Request};
 use dataserver_core::{Config, Direction, Entry, StartPacket};
 use dataserver_std::{
     Client, Handlers, ObjectReader, ObjectWriter, Server, Session, ShutdownHandle, Socket,
+    TlsStream, Transport,
 };
 
-use super::request;
+use super::{request, tls};
 use crate::adapter::{Adapter, ConnectedStream, Outcome, RunningServer, Setup};
 use crate::script::{Held, Op};
+use crate::wait::TIMEOUT;
 
 /// `dataserver-std`.
 #[derive(Clone, Copy, Debug)]
-pub struct Std;
+pub struct Std {
+    has_tls: bool,
+}
+
+impl Std {
+    /// Over TCP.
+    pub const TCP: Self = Self { has_tls: false };
+    /// Over TLS.
+    pub const TLS: Self = Self { has_tls: true };
+
+    fn new_client(self, address: SocketAddr, config: Config) -> Result<Client, Error> {
+        let client = Client::new(address)?.config(config);
+        if !self.has_tls {
+            return Ok(client);
+        }
+        let handshake = config.timeouts.start.unwrap_or(TIMEOUT);
+        Ok(client.connect_timeout(handshake).tls(tls::client(), tls::name()))
+    }
+}
 
 impl Adapter for Std {
     fn name(&self) -> &'static str {
-        "std"
+        if self.has_tls { "std-tls" } else { "std" }
     }
 
     fn waits_for_handlers(&self) -> bool {
@@ -38,6 +58,9 @@ impl Adapter for Std {
         if let Some(max) = setup.max_connections {
             server = server.max_connections(max);
         }
+        if self.has_tls {
+            server = server.tls(tls::server());
+        }
         let on_complete = setup.on_complete;
         let server = server.on_complete(move |outcome| on_complete(outcome));
         Box::new(StdServer {
@@ -51,7 +74,12 @@ impl Adapter for Std {
     fn serve_stream(&self, stream: ConnectedStream, setup: Setup) -> io::Result<Receipt> {
         let handlers = Handlers::new();
         add_all(&handlers, setup.entries);
-        Ok(handlers.serve(socket(stream)?, &setup.config)?)
+        let socket = socket(stream)?;
+        if self.has_tls {
+            let stream = TlsStream::server(socket, tls::server(), TIMEOUT)?;
+            return Ok(handlers.serve(stream, &setup.config)?);
+        }
+        Ok(handlers.serve(socket, &setup.config)?)
     }
 
     fn client(
@@ -65,7 +93,7 @@ impl Adapter for Std {
         match packet.direction() {
             Direction::Put => self.put(address, request, config, script),
             Direction::Get => {
-                let client = Client::new(address)?.config(config);
+                let client = self.new_client(address, config)?;
                 receive(&mut Held::new(client.get(request)?), script)
             }
         }
@@ -78,7 +106,7 @@ impl Adapter for Std {
         config: Config,
         script: &[Op],
     ) -> io::Result<Outcome> {
-        let client = Client::new(address)?.config(config);
+        let client = self.new_client(address, config)?;
         send(&mut Held::new(client.put(request)?), script)
     }
 
@@ -89,16 +117,12 @@ impl Adapter for Std {
         config: Config,
         script: &[Op],
     ) -> io::Result<Outcome> {
-        let stream = socket(stream)?;
-        let request = request(packet);
-        match packet.direction() {
-            Direction::Put => {
-                send(&mut Held::new(ObjectWriter::open(stream, request, &config)), script)
-            }
-            Direction::Get => {
-                receive(&mut Held::new(ObjectReader::open(stream, request, &config)?), script)
-            }
+        let socket = socket(stream)?;
+        if self.has_tls {
+            let stream = TlsStream::client(socket, tls::client(), tls::name(), TIMEOUT)?;
+            return transfer_over(stream, packet, config, script);
         }
+        transfer_over(socket, packet, config, script)
     }
 
     fn session(
@@ -107,9 +131,26 @@ impl Adapter for Std {
         config: Config,
         objects: &[(StartPacket, Vec<Op>)],
     ) -> Vec<io::Result<Outcome>> {
-        let mut session = Client::new(address).expect("an address").config(config).session();
+        let mut session = self.new_client(address, config).expect("an address").session();
         let transfer = |(packet, script): &(_, Vec<_>)| transfer(&mut session, *packet, script);
         objects.iter().map(transfer).collect()
+    }
+}
+
+fn transfer_over(
+    transport: impl Transport + Send + 'static,
+    packet: StartPacket,
+    config: Config,
+    script: &[Op],
+) -> io::Result<Outcome> {
+    let request = request(packet);
+    match packet.direction() {
+        Direction::Put => {
+            send(&mut Held::new(ObjectWriter::open(transport, request, &config)), script)
+        }
+        Direction::Get => {
+            receive(&mut Held::new(ObjectReader::open(transport, request, &config)?), script)
+        }
     }
 }
 

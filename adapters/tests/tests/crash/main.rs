@@ -26,6 +26,11 @@ fn framed_short() {
 }
 
 #[test]
+fn over_tls_short() {
+    runs(20, run::over_tls);
+}
+
+#[test]
 #[ignore = "long: 1,000 runs"]
 fn long() {
     assert_all_occurred(&runs(1000, run::bare), |_, _| false);
@@ -37,6 +42,13 @@ fn framed_long() {
     // A framed receiver sends its receipt right after the commit. Hardly any kill hits the time between them.
     let is_rare = |victim: &str, how: &str| victim == "receiver" && how == run::LOST;
     assert_all_occurred(&runs(1000, run::framed), is_rare);
+}
+
+#[test]
+#[ignore = "long: 1,000 runs"]
+fn over_tls_long() {
+    let is_rare = |victim: &str, how: &str| victim == "receiver" && how == run::LOST;
+    assert_all_occurred(&runs(1000, run::over_tls), is_rare);
 }
 
 /// Asserts that the runs have covered every outcome that is not rare.

@@ -57,6 +57,15 @@ impl Plan {
         Self { framed: Some(FaultPlan::intermediary(rng.bool())), ..plan }
     }
 
+    /// [`framed`](Self::framed), over TLS.
+    pub(crate) fn over_tls(seed: u64) -> Self {
+        let plan = Self::framed(seed);
+        let over_tls = |adapter: DynAdapter| -> DynAdapter {
+            if adapter.name() == "std" { &Std::TLS } else { &Smol::TLS }
+        };
+        Self { server: over_tls(plan.server), client: over_tls(plan.client), ..plan }
+    }
+
     fn new(rng: &mut Rng) -> Self {
         let size = [rng.usize(1..1000), rng.usize(1..3_000_000)][rng.usize(..2)];
         Self {
@@ -92,7 +101,7 @@ impl Plan {
 }
 
 fn adapter(rng: &mut Rng) -> DynAdapter {
-    if rng.bool() { &Std } else { &Smol }
+    if rng.bool() { &Std::TCP } else { &Smol::TCP }
 }
 
 fn moment(rng: &mut Rng, size: usize) -> Moment {

@@ -43,6 +43,11 @@ pub(crate) fn framed(seed: u64) -> String {
     run(&Plan::framed(seed))
 }
 
+/// The same over TLS.
+pub(crate) fn over_tls(seed: u64) -> String {
+    run(&Plan::over_tls(seed))
+}
+
 fn run(plan: &Plan) -> String {
     let directory = TempDir::new();
     let transfer = ProcessTransfer {

@@ -42,6 +42,23 @@ fn framed_short() {
 }
 
 #[test]
+fn over_tls_short() {
+    runs("faults", 250, run::over_tls);
+}
+
+#[test]
+#[ignore = "long: 10,000 runs"]
+fn over_tls_long() {
+    let counts = runs("faults", 10_000, run::over_tls);
+    for wanted in oracle::EVERY_FRAMED_ENDING {
+        assert!(
+            counts.keys().any(|ending| ending.ends_with(wanted)),
+            "no run had this result: {wanted}"
+        );
+    }
+}
+
+#[test]
 #[ignore = "long: 10,000 runs"]
 fn long() {
     let counts = runs("faults", 10_000, run::bare);

@@ -23,7 +23,7 @@ use std::io;
 
 use dataserver_common::{Error, Receipt};
 use dataserver_core::{Cause, Direction, StartPacket};
-use dataserver_tests::{Delivered, FaultPoint};
+use dataserver_tests::{Delivered, FaultPoint, KEY};
 
 use crate::plan::{Kind, Plan, Wrong};
 
@@ -35,6 +35,8 @@ pub(crate) struct Observed {
     pub(crate) stored: Option<Vec<u8>>,
     /// The bytes that the relay has delivered to the receiver.
     pub(crate) given: Delivered,
+    /// Those that it has delivered to the sender.
+    pub(crate) taken: Delivered,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +88,7 @@ fn expected(plan: &Plan) -> Expected {
 /// Checks the invariants of a run.
 #[track_caller]
 pub(crate) fn judge(plan: &Plan, object: &[u8], seen: &Observed) -> Ending {
-    let Observed { sender, receiver, stored, given } = seen;
+    let Observed { sender, receiver, stored, given, .. } = seen;
     let expected = expected(plan);
 
     if let Some(stored) = stored {
@@ -147,6 +149,38 @@ pub(crate) fn judge_framed(plan: &Plan, object: &[u8], seen: &Observed) -> Endin
     }
     Ending { wrong: wrong(plan), how: ending(seen, Expected::Failure) }
 }
+
+/// Checks the invariants of a run over TLS, in either format. Nothing is undetectable.
+///
+/// 1. The receiving application stores the object, or nothing.
+/// 2. A sender that succeeds has a receipt for an object that was stored.
+/// 3. Fragmentation and delays are no faults: both sides succeed. The bare format needs a relay that keeps a
+///    direction open when the other one has ended.
+/// 4. Neither the key nor the object passes the relay in the clear.
+#[track_caller]
+pub(crate) fn judge_over_tls(plan: &Plan, object: &[u8], seen: &Observed) -> Ending {
+    let Observed { sender, receiver, stored, given, taken } = seen;
+    if let Some(stored) = stored {
+        assert!(stored == object, "1: stored another object: {plan}");
+    }
+    assert!(sender.is_err() || stored.is_some(), "2: a receipt, and nothing was stored: {plan}");
+    assert!(receiver.is_err() || stored.is_some(), "2: a success, and nothing was stored: {plan}");
+    let may_fail = plan.wrong.is_some() || (!plan.framed && plan.fault_plan.closes_both);
+    assert!(
+        may_fail || (sender.is_ok() && receiver.is_ok()),
+        "3: a failure without a fault, {sender:?}, {receiver:?}: {plan}",
+    );
+    let is_clear = |secret: &[u8]| {
+        let contains = |bytes: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
+        secret.len() >= SECRET && (contains(&given.bytes) || contains(&taken.bytes))
+    };
+    assert!(!is_clear(KEY.as_bytes()), "4: the key was in the clear: {plan}");
+    assert!(!is_clear(&object[..object.len().min(SECRET)]), "4: the object, too: {plan}");
+    Ending { wrong: wrong(plan), how: ending(seen, Expected::Failure) }
+}
+
+/// So many bytes do not occur by chance.
+const SECRET: usize = 16;
 
 fn timed_out<T>(result: &io::Result<T>) -> bool {
     let cause = result.as_ref().err().and_then(Error::of).and_then(Error::cause);

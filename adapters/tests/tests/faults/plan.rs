@@ -16,6 +16,9 @@ use fastrand::Rng;
 /// Shorter than a relay without propagated resets keeps a connection silent.
 const SHORT: Duration = Duration::from_millis(300);
 
+/// More than the bytes of a handshake in either direction.
+const HANDSHAKE: u64 = 1500;
+
 const CHUNKS: [u32; 6] = [1, 21, 25, 1000, 65_536, 262_144];
 
 /// The transfer of one object through a relay.
@@ -91,6 +94,29 @@ impl Plan {
         let kinds = [OnReset::Reset, OnReset::Silence, OnReset::End, OnReset::End];
         plan.fault_plan.on_reset = kinds[rng.usize(..4)];
         plan.fault_plan.closes_both = rng.bool();
+        plan
+    }
+
+    /// An object in either format over TLS, through any relay. The fault is anywhere, the handshake included.
+    pub(crate) fn over_tls(seed: u64) -> Self {
+        let rng = &mut Rng::with_seed(seed);
+        let framed = rng.bool();
+        let mut plan = Self::new(rng, framed);
+        (plan.server, plan.client) = (over_tls(rng), over_tls(rng));
+        plan.gate = None;
+        let FaultPlan { to_server, to_client, .. } = &mut plan.fault_plan;
+        for fault in [to_server, to_client].into_iter().filter_map(|it| it.fault.as_mut()) {
+            if let FaultPoint::Byte(byte) = &mut fault.at {
+                *byte += rng.u64(..HANDSHAKE);
+            }
+            if let FaultKind::End(gate) = &mut fault.kind {
+                *gate = None;
+            }
+        }
+        let kinds = [OnReset::Reset, OnReset::Silence, OnReset::End, OnReset::End];
+        plan.fault_plan.on_reset = kinds[rng.usize(..4)];
+        plan.fault_plan.closes_both = rng.bool();
+        plan.fault_plan.ends_alone = true;
         plan
     }
 
@@ -233,7 +259,11 @@ fn lengths(direction: Direction, size: usize, framed: bool) -> [u64; 2] {
 }
 
 fn adapter(rng: &mut Rng) -> DynAdapter {
-    if rng.bool() { &Std } else { &Smol }
+    if rng.bool() { &Std::TCP } else { &Smol::TCP }
+}
+
+fn over_tls(rng: &mut Rng) -> DynAdapter {
+    if rng.bool() { &Std::TLS } else { &Smol::TLS }
 }
 
 fn chunk(rng: &mut Rng) -> u32 {

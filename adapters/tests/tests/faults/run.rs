@@ -34,6 +34,13 @@ pub(crate) fn framed(seed: u64) -> Ending {
     oracle::judge_framed(&plan, &bytes, &see(&plan, &bytes))
 }
 
+/// The same over TLS, in either format.
+pub(crate) fn over_tls(seed: u64) -> Ending {
+    let plan = Plan::over_tls(seed);
+    let bytes = object(plan.size);
+    oracle::judge_over_tls(&plan, &bytes, &see(&plan, &bytes))
+}
+
 fn see(plan: &Plan, bytes: &[u8]) -> Observed {
     let (source, target) = (TempFile::new(bytes), TempFile::new(b""));
     let (sender, stored) = channel();
@@ -60,11 +67,11 @@ fn see(plan: &Plan, bytes: &[u8]) -> Observed {
         false => read,
     });
     let client = client.map(|outcome| outcome.receipt.expect("a script that asks for it"));
-    let (sender, receiver, given) = match plan.direction {
-        Direction::Put => (client, server, passed.to_server),
-        Direction::Get => (server, client, passed.to_client),
+    let (sender, receiver, given, taken) = match plan.direction {
+        Direction::Put => (client, server, passed.to_server, passed.to_client),
+        Direction::Get => (server, client, passed.to_client, passed.to_server),
     };
-    Observed { sender, receiver: receiver.map(drop), stored, given }
+    Observed { sender, receiver: receiver.map(drop), stored, given, taken }
 }
 
 /// The next client is served, whatever happened to this one. Some timers are short, so it may have to
@@ -87,7 +94,7 @@ fn outcome(outcomes: Vec<io::Result<Receipt>>, packet: StartPacket) -> io::Resul
 
 /// Sets up what a process keeps.
 pub(crate) fn warm_up() {
-    let pairs: [(DynAdapter, DynAdapter); 2] = [(&Std, &Smol), (&Smol, &Std)];
+    let pairs: [(DynAdapter, DynAdapter); 2] = [(&Std::TCP, &Smol::TCP), (&Smol::TCP, &Std::TCP)];
     for (server, client) in pairs {
         let setup = Setup::new().on(put(None), [Op::ReadToEnd]).on(get(None), [Op::Send(vec![])]);
         let server = Server::start(server, setup);
