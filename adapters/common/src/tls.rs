@@ -75,7 +75,10 @@ fn read_arrived<D: SideData>(
 ) -> io::Result<Arrived> {
     while tls.wants_read() {
         match tls.read_tls(&mut Nonblocking(socket)) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(0) => {
+                let reason = "the peer has ended the stream without a close_notify";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+            }
             Ok(_) => _ = tls.process_new_packets().map_err(violation)?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),

@@ -29,6 +29,8 @@ use crate::transport::Transport;
 pub struct TlsStream {
     tls: Connection,
     socket: Socket,
+    /// That of a write whose bytes rustls had taken already. The system reports it once.
+    write_error: Option<io::Error>,
 }
 
 impl TlsStream {
@@ -58,7 +60,7 @@ impl TlsStream {
         timeout: Duration,
     ) -> io::Result<Self> {
         let tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        Self { tls: tls.into(), socket }.complete_handshake(timeout)
+        Self { tls: tls.into(), socket, write_error: None }.complete_handshake(timeout)
     }
 
     /// Completes the handshake of a server, for at most this long.
@@ -87,7 +89,7 @@ impl TlsStream {
         timeout: Duration,
     ) -> io::Result<Self> {
         let tls = ServerConnection::new(config).map_err(io::Error::other)?;
-        Self { tls: tls.into(), socket }.complete_handshake(timeout)
+        Self { tls: tls.into(), socket, write_error: None }.complete_handshake(timeout)
     }
 
     fn complete_handshake(mut self, timeout: Duration) -> io::Result<Self> {
@@ -117,8 +119,14 @@ impl TlsStream {
         (tls, &self.socket)
     }
 
+    /// The error of an earlier write.
+    fn check_writes(&mut self) -> io::Result<()> {
+        self.write_error.take().map_or(Ok(()), Err)
+    }
+
     /// Writes what rustls holds.
     fn write_pending(&mut self) -> io::Result<()> {
+        self.check_writes()?;
         while self.tls.wants_write() {
             if self.tls.write_tls(&mut self.socket)? == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -153,7 +161,10 @@ impl Write for TlsStream {
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.write_pending()?; // what is left of the last write
         let written = self.tls.writer().write_vectored(slices)?;
-        _ = self.write_pending(); // rustls has taken these bytes: the next write or flush returns the error
+        match self.write_pending() {
+            Err(error) if !is_temporary(&error) => self.write_error = Some(error),
+            _ => {} // the next write or flush goes on
+        }
         Ok(written)
     }
 
@@ -189,13 +200,15 @@ impl Transport for TlsStream {
     }
 
     fn has_ended(&mut self) -> io::Result<bool> {
+        self.check_writes()?;
         let (tls, socket) = self.parts();
         tls.has_ended(socket.as_fd())
     }
 
     fn is_quiet(&mut self) -> bool {
+        let has_failed = self.write_error.is_some();
         let (tls, socket) = self.parts();
-        tls.is_quiet(socket.as_fd())
+        !has_failed && tls.is_quiet(socket.as_fd())
     }
 }
 
@@ -203,4 +216,9 @@ impl fmt::Debug for TlsStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsStream").field("socket", &self.socket).finish_non_exhaustive()
     }
+}
+
+/// Whether another try may succeed.
+fn is_temporary(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

@@ -9,7 +9,7 @@ use dataserver_core::{AbortReason, Cause, Direction, Entry, Frame, PeerError, St
 use dataserver_tests::{
     DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op,
     RawListener, Relay, Server, Setup, TempDir, Wait, cause, clients, get, long_timeouts, object,
-    pairs, put, spawn,
+    pairs, put, spawn, tcp_pairs,
 };
 
 /// Sizes around those from which files take other paths.
@@ -294,10 +294,14 @@ clients! {
     a_client_discards_its_part_before_the_server_knows,
 }
 
-pairs! {
-    objects_arrive,
+// The positions of the cuts are those of the bytes on the wire.
+tcp_pairs! {
     no_byte_is_sent_twice,
     every_way_to_send_goes_on,
+}
+
+pairs! {
+    objects_arrive,
     a_reset_loses_no_more_than_what_was_on_its_way,
     a_changed_source_fails_once_and_begins_again,
     a_part_that_is_longer_than_the_source_is_discarded,

@@ -10,6 +10,7 @@ use dataserver_tests::kernel::is_kept_alive;
 use dataserver_tests::{
     DynAdapter, End, Gate, Op, Outcome, Raw, RawListener, Server, Setup, Source, TempFile, Wait,
     cause, clients, eventually, get, long_timeouts, object, pairs, put, servers, spawn, start,
+    tcp_pairs,
 };
 
 /// The timeout under test.
@@ -227,10 +228,6 @@ fn slow_commit_is_not_idle(server: DynAdapter, client: DynAdapter) {
 servers!(idle_putter_without_a_timeout);
 servers!(idle_putter, idle_getter, idle_getter_of_a_file, slow_peers_end_with_the_total_timer,);
 clients!(idle_server_of_a_get, idle_server_of_a_put);
-pairs!(
-    idle_at_the_receipt_is_the_receipt_timer,
-    slow_peers_are_not_idle,
-    slow_server_application,
-    slow_client_application,
-    slow_commit_is_not_idle,
-);
+tcp_pairs!(idle_at_the_receipt_is_the_receipt_timer, slow_peers_are_not_idle,);
+
+pairs!(slow_server_application, slow_client_application, slow_commit_is_not_idle,);
