@@ -9,7 +9,8 @@ use dataserver_common::Error;
 use dataserver_core::{Cause, PeerError, Timeouts};
 use dataserver_tests::adapters::tls;
 use dataserver_tests::{
-    DynAdapter, Gate, Op, Server, Setup, Smol, Std, Wait, cause, long_timeouts, object, put, spawn,
+    DynAdapter, Gate, Op, Server, Setup, Smol, Std, Wait, cause, eventually, kernel, long_timeouts,
+    object, put, spawn,
 };
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::{ClientConnection, ServerConfig, ServerConnection};
@@ -98,7 +99,8 @@ fn a_certificate_that_is_not_trusted_fails_before_the_start_packet(adapter: DynA
 
 /// A server that reads one record of the client, and ends its direction with a `close_notify`.
 fn end_early(listener: &TcpListener, ended: &Gate) -> io::Result<()> {
-    let (mut socket, _) = listener.accept()?;
+    let (mut socket, peer) = listener.accept()?;
+    let local = socket.local_addr()?;
     let mut tls = ServerConnection::new(tls::server()).map_err(io::Error::other)?;
     let mut stream = rustls::Stream::new(&mut tls, &mut socket);
     stream.read_exact(&mut [0; 26])?; // the start packet, and a byte of the object
@@ -106,7 +108,10 @@ fn end_early(listener: &TcpListener, ended: &Gate) -> io::Result<()> {
     while stream.conn.wants_write() {
         stream.conn.write_tls(&mut stream.sock)?;
     }
-    ended.open(); // over loopback it has arrived
+    eventually("the `close_notify` has arrived", || {
+        kernel::queues(local, peer).is_none_or(|ours| ours.unacknowledged == 0)
+    });
+    ended.open();
     _ = stream.read_to_end(&mut Vec::new()); // the client resets the connection
     Ok(())
 }
