@@ -25,11 +25,25 @@ struct Files {
 
 impl Files {
     fn new(server: DynAdapter, client: DynAdapter, direction: Direction) -> Self {
+        Self::of_entry(server, client, direction, Entry::new(KEY))
+    }
+
+    /// The entry of a put that ends when the object is delivered.
+    fn until_delivered(server: DynAdapter, client: DynAdapter) -> Self {
+        Self::of_entry(server, client, Direction::Put, Entry::new(KEY).until_delivered())
+    }
+
+    fn of_entry(
+        server: DynAdapter,
+        client: DynAdapter,
+        direction: Direction,
+        entry: Entry,
+    ) -> Self {
         let directory = TempDir::new();
         let [source, target] = ["source", "target"].map(|name| directory.path().join(name));
         let setup = match direction {
-            Direction::Put => Setup::new().on_put(Entry::new(KEY), [Op::ReceiveTo(target)]),
-            Direction::Get => Setup::new().on_get(Entry::new(KEY), [Op::SendPath(source)]),
+            Direction::Put => Setup::new().on_put(entry, [Op::ReceiveTo(target)]),
+            Direction::Get => Setup::new().on_get(entry, [Op::SendPath(source)]),
         };
         Self { directory, server: Server::start(server, setup), client, direction }
     }
@@ -290,6 +304,70 @@ fn a_session_carries_objects_that_can_be_resumed(server: DynAdapter, client: Dyn
     }
 }
 
+/// What the sender of an object that the server has sends: a start packet, LAST, and the digest.
+const RECOGNIZED: usize = 25 + 12 + 32;
+
+/// Puts through a relay that cuts the connection within the receipt, behind OPEN. The server has committed.
+fn lose_receipt(files: &Files, kind: FaultKind) {
+    let cut = Fault { at: FaultPoint::Byte(12 + 6), kind };
+    let to_client = DirectionPlan { fault: Some(cut), ..DirectionPlan::default() };
+    let (on_reset, to_server) = (OnReset::Reset, DirectionPlan::default());
+    let plan = FaultPlan { to_server, to_client, on_reset, closes_both: true, ends_alone: false };
+    let relay = Relay::start(files.server.address, plan);
+    files.transfer(relay.address).unwrap_err();
+    relay.relayed();
+    files.server.outcomes.wait().unwrap();
+}
+
+fn a_put_whose_receipt_was_lost_is_recognized(server: DynAdapter, client: DynAdapter) {
+    for kind in [FaultKind::End(None), FaultKind::Reset] {
+        for size in SIZES {
+            let files = Files::until_delivered(server, client);
+            let bytes = object(size);
+            files.write_source(&bytes);
+            lose_receipt(&files, kind.clone());
+            assert!(files.target() == Some(bytes));
+            // A handler that ran again would make it again.
+            fs::remove_file(files.path("target")).unwrap();
+            for _ in 0..2 {
+                let relay = files.relay(u64::MAX, FaultKind::Reset);
+                files.transfer(relay.address).unwrap();
+                assert_eq!(relay.relayed().to_server.bytes.len(), RECOGNIZED);
+                assert_eq!(files.server.outcomes.wait().unwrap().bytes, size as u64);
+                assert_eq!(files.target(), None);
+            }
+        }
+    }
+}
+
+fn another_object_is_not_taken_for_the_one_that_was_delivered(
+    server: DynAdapter,
+    client: DynAdapter,
+) {
+    let files = Files::until_delivered(server, client);
+    let mut bytes = object(70_000);
+    files.write_source(&bytes);
+    lose_receipt(&files, FaultKind::Reset);
+    let delivered = bytes.clone();
+
+    bytes[77] ^= 1;
+    files.write_source(&bytes);
+    let error = files.attempt().unwrap_err();
+    assert!(is_mismatch(&error), "{error}");
+    for other in [&[], &delivered[..69_999], &object(70_001)] {
+        files.write_source(other);
+        files.attempt().unwrap_err();
+        assert!(files.target().as_ref() == Some(&delivered));
+    }
+    files.write_source(&delivered);
+    files.attempt().unwrap();
+    // What the application removes is not known any more.
+    assert!(!files.server.remove(Direction::Put, KEY));
+    let error = files.attempt().unwrap_err();
+    let reason = Error::of(&error).and_then(Error::abort_reason);
+    assert_eq!(reason, Some(AbortReason::Refused));
+}
+
 clients! {
     a_client_discards_its_part_before_the_server_knows,
 }
@@ -302,4 +380,6 @@ pairs! {
     a_changed_source_fails_once_and_begins_again,
     a_part_that_is_longer_than_the_source_is_discarded,
     a_session_carries_objects_that_can_be_resumed,
+    a_put_whose_receipt_was_lost_is_recognized,
+    another_object_is_not_taken_for_the_one_that_was_delivered,
 }
