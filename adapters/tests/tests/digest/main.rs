@@ -1,136 +1,22 @@
 //! Objects with a digest, and transfers that are resumed.
 
+mod files;
+mod interruptions;
+
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 
 use dataserver_common::{Error, Request};
-use dataserver_core::{AbortReason, Cause, Direction, Entry, Frame, PeerError, StartPacket};
+use dataserver_core::{AbortReason, Cause, Direction, Entry, Frame, PeerError};
 use dataserver_tests::{
     DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op,
     RawListener, Relay, Server, Setup, TempDir, Wait, cause, clients, get, long_timeouts, object,
     pairs, put, spawn,
 };
 
+use crate::files::{Files, is_mismatch, parts};
+
 /// Sizes around those from which files take other paths.
 const SIZES: [usize; 6] = [0, 1, 16 * 1024, 70_000, 300_000, 3_000_000];
-
-/// A sender and a receiver of files, in one direction.
-struct Files {
-    directory: TempDir,
-    server: Server,
-    client: DynAdapter,
-    direction: Direction,
-}
-
-impl Files {
-    fn new(server: DynAdapter, client: DynAdapter, direction: Direction) -> Self {
-        Self::of_entry(server, client, direction, Entry::new(KEY))
-    }
-
-    /// The entry of a put that ends when the object is delivered.
-    fn until_delivered(server: DynAdapter, client: DynAdapter) -> Self {
-        Self::of_entry(server, client, Direction::Put, Entry::new(KEY).until_delivered())
-    }
-
-    fn of_entry(
-        server: DynAdapter,
-        client: DynAdapter,
-        direction: Direction,
-        entry: Entry,
-    ) -> Self {
-        let directory = TempDir::new();
-        let [source, target] = ["source", "target"].map(|name| directory.path().join(name));
-        let setup = match direction {
-            Direction::Put => Setup::new().on_put(entry, [Op::ReceiveTo(target)]),
-            Direction::Get => Setup::new().on_get(entry, [Op::SendPath(source)]),
-        };
-        Self { directory, server: Server::start(server, setup), client, direction }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write_source(&self, object: &[u8]) {
-        fs::write(self.path("source"), object).unwrap();
-    }
-
-    fn target(&self) -> Option<Vec<u8>> {
-        fs::read(self.path("target")).ok()
-    }
-
-    /// The sizes of the parts.
-    fn parts(&self) -> Vec<u64> {
-        parts(self.directory.path())
-    }
-
-    fn packet(&self) -> StartPacket {
-        match self.direction {
-            Direction::Put => put(None).resumable(),
-            Direction::Get => get(None).resumable(),
-        }
-    }
-
-    fn transfer(&self, address: std::net::SocketAddr) -> io::Result<()> {
-        let script = match self.direction {
-            Direction::Put => [Op::SendPath(self.path("source"))],
-            Direction::Get => [Op::ReceiveTo(self.path("target"))],
-        };
-        self.client.client(address, self.packet(), long_timeouts(), &script).map(drop)
-    }
-
-    /// Transfers directly. Returns when the server has ended, too.
-    fn attempt(&self) -> io::Result<()> {
-        let transferred = self.transfer(self.server.address);
-        self.server.outcomes.recv().unwrap().ok();
-        transferred
-    }
-
-    /// Transfers, and the stream of the sender ends or fails after this many bytes. Returns how many the receiver
-    /// has read at most.
-    fn interrupted_attempt(&self, at: u64, kind: FaultKind) -> u64 {
-        let relay = self.relay(at, kind);
-        let error = self.transfer(relay.address).unwrap_err();
-        assert!(!is_mismatch(&error), "{error}");
-        let relayed = relay.relayed();
-        self.server.outcomes.recv().unwrap().unwrap_err();
-        match self.direction {
-            Direction::Put => relayed.to_server.bytes.len() as u64,
-            Direction::Get => relayed.to_client.bytes.len() as u64,
-        }
-    }
-
-    /// A relay that injects this fault when the sender has sent this many bytes.
-    fn relay(&self, at: u64, kind: FaultKind) -> Relay {
-        let cut = DirectionPlan {
-            fault: Some(Fault { at: FaultPoint::Byte(at), kind }),
-            ..DirectionPlan::default()
-        };
-        let (to_server, to_client) = match self.direction {
-            Direction::Put => (cut, DirectionPlan::default()),
-            Direction::Get => (DirectionPlan::default(), cut),
-        };
-        let plan = FaultPlan {
-            to_server,
-            to_client,
-            on_reset: OnReset::Reset,
-            closes_both: true,
-            ends_alone: false,
-        };
-        Relay::start(self.server.address, plan)
-    }
-}
-
-fn parts(directory: &Path) -> Vec<u64> {
-    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
-    let is_part = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".part");
-    entries.filter(is_part).map(|part| part.metadata().unwrap().len()).collect()
-}
-
-fn is_mismatch(error: &io::Error) -> bool {
-    Error::of(error).is_some_and(Error::is_mismatch)
-}
 
 fn objects_arrive(server: DynAdapter, client: DynAdapter) {
     let directory = TempDir::new();
