@@ -14,6 +14,7 @@ use dataserver_core::{
 };
 
 use crate::clock::now;
+use crate::delivered::Delivered;
 use crate::digest::ObjectDigest;
 use crate::error::{BoxError, Error, Failure};
 use crate::object::{
@@ -175,6 +176,8 @@ pub struct Exchange {
     declares: bool,
     /// What was hashed of the object, if it has a digest.
     digest: ObjectDigest,
+    /// The digest of the whole object, as soon as it is known.
+    whole_digest: Option<[u8; 32]>,
     /// What is received is hashed when it is in its file, behind what was there: see
     /// [`handle_stored`](Self::handle_stored).
     hashes_file: bool,
@@ -220,6 +223,7 @@ impl Exchange {
             is_later: false,
             declares,
             digest: ObjectDigest::default(),
+            whole_digest: None,
             hashes_file: false,
             skipped: 0,
             holds_claim: false,
@@ -539,7 +543,10 @@ impl Exchange {
     /// ```
     pub fn handle_digest(&mut self, digest: io::Result<[u8; 32]>) {
         match digest {
-            Ok(digest) => self.connection.digest(digest),
+            Ok(digest) => {
+                self.whole_digest = Some(digest);
+                self.connection.digest(digest);
+            }
             Err(error) => self.abort(NOT_HASHED, Some(error.into())),
         }
     }
@@ -598,6 +605,41 @@ impl Exchange {
             }
             _ => Action::Return,
         }
+    }
+
+    /// The object of a put that can be resumed, if this server has received and committed it, and has sent the
+    /// receipt: it is [recognized](Self::recognize) when it is put again.
+    ///
+    /// ```
+    /// use dataserver_common::Exchange;
+    /// use dataserver_core::Config;
+    ///
+    /// assert_eq!(Exchange::server(&Config::default()).delivered(), None);
+    /// ```
+    pub fn delivered(&self) -> Option<Delivered> {
+        let packet = self.connection.packet()?;
+        match (self.connection.step(), self.whole_digest) {
+            (Step::Done(Ok(bytes)), Some(digest))
+                if packet.is_resumable() && packet.direction() == Direction::Put =>
+            {
+                Some(Delivered { packet, bytes, digest })
+            }
+            _ => None,
+        }
+    }
+
+    /// Accepts an object that was delivered before. This side says that it has all of it. So only the digest
+    /// arrives. If it is the same, the sender has its receipt at [`Goal::End`], and if not, the transfer fails.
+    ///
+    /// ```no_run
+    /// # fn example(exchange: &mut dataserver_common::Exchange, delivered: dataserver_common::Delivered) {
+    /// exchange.recognize(&delivered);
+    /// # }
+    /// ```
+    pub fn recognize(&mut self, delivered: &Delivered) {
+        self.connection.accept(Some(delivered.bytes));
+        self.connection.resume(delivered.bytes);
+        self.whole_digest = Some(delivered.digest);
     }
 
     /// Refuses the start packet. The peer of a framed connection is told to come back later if the claim could
@@ -818,6 +860,11 @@ impl Exchange {
                 (Step::Resume, Goal::Receive(_) | Goal::ReceiveFile(_) | Goal::End) => {
                     return self.connection.resume(0);
                 }
+                // The object is not there to be hashed: it was delivered earlier.
+                (Step::Digest, _) => match self.whole_digest {
+                    Some(digest) => self.connection.digest(digest),
+                    None => return,
+                },
                 (Step::Commit, Goal::End) => self.connection.committed(),
                 _ => return,
             }

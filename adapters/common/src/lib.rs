@@ -5,6 +5,7 @@
 mod address;
 mod attempts;
 mod clock;
+mod delivered;
 #[cfg_attr(not(feature = "digest"), path = "digest/off.rs")]
 #[cfg_attr(feature = "digest", path = "digest/on.rs")]
 mod digest;
@@ -32,6 +33,7 @@ mod write_options;
 pub use address::{Address, InvalidAddress};
 pub use attempts::Attempts;
 pub use clock::{now, registry_now, to_std};
+pub use delivered::Delivered;
 pub use digest::ObjectDigest;
 pub use error::{BoxError, Error, Failure};
 pub use exchange::{Abort, Action, Exchange, Goal, ProtocolBytes, READ_AHEAD, Revoker};

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use dataserver_core::{Claim, Delivery, Direction, Entry, Lease, Refusal, Registry, StartPacket};
 
 use crate::clock::registry_now;
+use crate::delivered::{Delivered, RecentlyDelivered};
 use crate::error::Error;
 use crate::panic::drop_application_value;
 use crate::ticket_store::{ClaimError, Claimed, HeldClaim, LeaseError, SharedStore, TicketStore};
@@ -31,6 +32,8 @@ pub struct SharedRegistry<H> {
     registry: Mutex<Registry<H>>,
     /// The store that others share, and the handler of its tickets.
     shared: Mutex<Option<(SharedStore, H)>>,
+    /// What entries that have ended by it have received.
+    delivered: Mutex<RecentlyDelivered>,
 }
 
 impl<H: Clone> SharedRegistry<H> {
@@ -62,6 +65,9 @@ impl<H: Clone> SharedRegistry<H> {
         // More than are inserted: so they do not pile up, and no call has many to remove.
         let expired = [registry.take_expired(now), registry.take_expired(now)];
         let inserted = registry.insert(direction, entry, handler.clone(), now);
+        if inserted.is_ok() {
+            self.lock_delivered().forget(direction, entry.key()); // it is for another object
+        }
         drop(registry);
         expired.into_iter().for_each(drop_application_value);
         drop_application_value(handler);
@@ -127,6 +133,7 @@ impl<H> SharedRegistry<H> {
     pub fn clear(&self) {
         self.set_shared(None);
         let take_one = || self.lock().pop();
+        self.lock_delivered().clear();
         // One by one: a second panic while the first unwinds would end the process.
         iter::from_fn(take_one).for_each(drop_application_value);
     }
@@ -142,7 +149,9 @@ impl<H> SharedRegistry<H> {
     /// ```
     pub fn remove(&self, direction: Direction, entry: impl Into<Entry>) -> Option<H> {
         let entry = entry.into();
-        self.lock().remove(direction, entry)
+        let mut registry = self.lock();
+        self.lock_delivered().forget(direction, entry.key());
+        registry.remove(direction, entry)
     }
 
     /// Sets the store that is asked for what has no entry here, and the handler of its tickets.
@@ -166,8 +175,39 @@ impl<H> SharedRegistry<H> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn release(&self, lease: Lease, delivery: Delivery) {
-        let ended = self.lock().release(lease, delivery);
+    /// The object that the last put with this start packet has delivered, if its entry has ended thereby. `error`
+    /// is that of the claim. It is remembered for an hour, among the last 1024 of them, unless the entry is removed
+    /// or its key is registered again.
+    ///
+    /// ```
+    /// use dataserver_common::SharedRegistry;
+    /// use dataserver_core::{Key, Refusal, StartPacket};
+    ///
+    /// let registry = SharedRegistry::<()>::default();
+    /// let packet = StartPacket::put(Key::from_name("start"));
+    /// assert_eq!(registry.delivered(&packet, &Refusal::NotRegistered.into()), None);
+    /// ```
+    pub fn delivered(&self, packet: &StartPacket, error: &ClaimError) -> Option<Delivered> {
+        match error {
+            ClaimError::Refused(Refusal::NotRegistered) => {
+                self.lock_delivered().find(packet, registry_now())
+            }
+            _ => None,
+        }
+    }
+
+    fn lock_delivered(&self) -> MutexGuard<'_, RecentlyDelivered> {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release(&self, lease: Lease, delivery: Delivery, object: Option<Delivered>) {
+        let mut registry = self.lock();
+        let ended = registry.release(lease, delivery);
+        if let (Some(_), Some(object)) = (&ended, object) {
+            // While the registry is locked: it is known as soon as the entry has ended.
+            self.lock_delivered().remember(object, registry_now());
+        }
+        drop(registry);
         drop_application_value(ended);
     }
 
@@ -179,7 +219,11 @@ impl<H> SharedRegistry<H> {
 
 impl<H> Default for SharedRegistry<H> {
     fn default() -> Self {
-        Self { registry: Mutex::new(Registry::new()), shared: Mutex::new(None) }
+        Self {
+            registry: Mutex::new(Registry::new()),
+            shared: Mutex::new(None),
+            delivered: Mutex::default(),
+        }
     }
 }
 
@@ -209,7 +253,7 @@ impl<H: Clone> TicketStore for SharedRegistry<H> {
     }
 
     fn finish(&self, lease: Lease, delivery: Delivery) -> Result<(), LeaseError> {
-        self.release(lease, delivery);
+        self.release(lease, delivery, None);
         Ok(())
     }
 }
@@ -266,16 +310,17 @@ impl<H> ActiveClaim<'_, H> {
         }
     }
 
-    /// Reports that the transfer has succeeded. A ticket may block here.
+    /// Reports that the transfer has succeeded, and what it has [delivered](crate::Exchange::delivered). A ticket
+    /// may block here.
     ///
     /// ```no_run
     /// # fn example(mut claim: dataserver_common::ActiveClaim<'_, &str>) {
-    /// claim.succeeded();
+    /// claim.succeeded(None);
     /// # }
     /// ```
-    pub fn succeeded(&mut self) {
+    pub fn succeeded(&mut self, object: Option<Delivered>) {
         match self {
-            Self::Entry(entry) => entry.succeeded(),
+            Self::Entry(entry) => entry.succeeded(object),
             Self::Ticket(ticket, _) => ticket.succeeded(),
         }
     }
@@ -295,7 +340,7 @@ impl<H> ActiveClaim<'_, H> {
 /// registry.insert(Direction::Put, Entry::new(packet.key()).until_delivered(), "handler")?;
 ///
 /// drop(registry.hold(&packet, None)?); // failed
-/// registry.hold(&packet, None)?.succeeded();
+/// registry.hold(&packet, None)?.succeeded(None);
 /// assert!(registry.hold(&packet, None).is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -340,7 +385,8 @@ impl<H> ClaimGuard<'_, H> {
         self.limit
     }
 
-    /// Reports that the transfer has succeeded: an entry until delivered ends.
+    /// Reports that the transfer has succeeded: an entry until delivered ends. The object, if there is one, is
+    /// recognized from then on.
     ///
     /// ```
     /// # use dataserver_common::SharedRegistry;
@@ -348,23 +394,23 @@ impl<H> ClaimGuard<'_, H> {
     /// # let packet = StartPacket::put(Key::from_name("start"));
     /// # let registry = SharedRegistry::default();
     /// # registry.insert(Direction::Put, packet.key(), "handler")?;
-    /// registry.hold(&packet, None)?.succeeded();
+    /// registry.hold(&packet, None)?.succeeded(None);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn succeeded(&mut self) {
-        self.release(Delivery::Succeeded);
+    pub fn succeeded(&mut self, object: Option<Delivered>) {
+        self.release(Delivery::Succeeded, object);
     }
 
-    fn release(&mut self, delivery: Delivery) {
+    fn release(&mut self, delivery: Delivery, object: Option<Delivered>) {
         if let Some(lease) = self.lease.take() {
-            self.registry.release(lease, delivery);
+            self.registry.release(lease, delivery, object);
         }
     }
 }
 
 impl<H> Drop for ClaimGuard<'_, H> {
     fn drop(&mut self) {
-        self.release(Delivery::Failed);
+        self.release(Delivery::Failed, None);
         drop_application_value(self.handler.take());
     }
 }
@@ -421,7 +467,7 @@ mod tests {
         add(3, Entry::once).unwrap();
         drop(table.hold(&packet(3), None).unwrap());
         add(4, Entry::until_delivered).unwrap();
-        table.hold(&packet(4), None).unwrap().succeeded();
+        table.hold(&packet(4), None).unwrap().succeeded(None);
         assert!(table.remove(Direction::Put, key(1)).is_some());
         add(5, |entry| entry).unwrap();
         table.clear();

@@ -619,6 +619,12 @@ impl<K: Kind> Handlers<K> {
         let mut claim = match self.claim(packet, max_object_size).await {
             Ok(claim) => claim,
             Err(error) => {
+                if let Some(delivered) = self.registry.delivered(&packet, &error) {
+                    object.claimed(packet);
+                    driver.exchange.recognize(&delivered);
+                    let outcome = driver.finish().await;
+                    return (Some(driver), outcome);
+                }
                 object.refused(packet, &error);
                 driver.exchange.refuse(error);
                 let error = driver.conclude().await;
@@ -732,7 +738,7 @@ impl<K: Kind> Lease<'_, K> {
                 Some(Release(Some(unblock(release))))
             }
             Some(mut entry) if succeeded => {
-                entry.succeeded();
+                entry.succeeded(driver.as_ref().and_then(|driver| driver.exchange.delivered()));
                 None
             }
             _ => None,

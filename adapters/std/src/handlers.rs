@@ -382,6 +382,12 @@ impl Handlers {
         let mut claim = match self.claim(&packet, config.max_object_size) {
             Ok(claim) => claim,
             Err(error) => {
+                if let Some(delivered) = self.registry.delivered(&packet, &error) {
+                    object.claimed(packet);
+                    driver.exchange.recognize(&delivered);
+                    let outcome = driver.finish();
+                    return (Some(driver), outcome);
+                }
                 object.refused(packet, &error);
                 driver.exchange.refuse(error);
                 let error = driver.conclude();
@@ -414,7 +420,7 @@ impl Handlers {
         let driver = home.take();
         let succeeded = driver.as_ref().is_some_and(|driver| driver.exchange.has_succeeded());
         if succeeded {
-            claim.succeeded();
+            claim.succeeded(driver.as_ref().and_then(|driver| driver.exchange.delivered()));
         }
         drop_application_value(claim); // before the peer knows of a failure: it may try again
         let failure = match handled {

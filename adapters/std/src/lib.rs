@@ -92,6 +92,12 @@
 //! without `receive_to`, begins at 0. A handler that is for one use ([`Entry::once`]) is used up by the first attempt:
 //! use [`Entry::until_delivered`].
 //!
+//! A put that can be resumed and whose receipt was lost is tried again. Where its entry was until delivered, the
+//! [`Handlers`] recognize it by its key, declared size and digest: the sender has its receipt without sending the object
+//! again, and no handler runs. They know it for an hour, among the last 1024 such objects, until the key is
+//! registered or removed, and not after a restart. Then it is refused. Tickets of a [`TicketStore`] are not recognized.
+//! An entry that stays receives the object again.
+//!
 #![cfg_attr(feature = "digest", doc = "```no_run")]
 #![cfg_attr(not(feature = "digest"), doc = "```ignore")]
 //! use dataserver_std::{Client, Key, Request};

@@ -79,6 +79,8 @@ pub enum FaultKind {
     End(Option<Gate>),
     /// Inserts these bytes before the next one, and goes on.
     Garbage(Vec<u8>),
+    /// Flips these bits of the next byte, and goes on.
+    Flip(u8),
     /// Resets the side that this direction leads to, and also the other one if resets are propagated.
     Reset,
     /// Forwards nothing more in this direction, neither bytes nor an end.

@@ -140,6 +140,7 @@ impl RelayedConnection {
                 let buffer = &mut self.directions[direction].buffer;
                 bytes.into_iter().rev().for_each(|byte| buffer.push_front(byte));
             }
+            FaultKind::Flip(bits) => self.directions[direction].flip(bits),
             FaultKind::Reset => self.handle_reset(1 - direction),
             FaultKind::Stall => self.directions[direction].state = State::Stalled,
         }

@@ -23,6 +23,8 @@ pub(crate) struct RelayDirection {
     pub(crate) delivered: Delivered,
     pub(crate) state: State,
     paused_until: Option<Instant>,
+    /// The bits to flip in the next byte that arrives.
+    flipped: u8,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -57,7 +59,7 @@ impl RelayDirection {
     /// A direction without bytes.
     pub(crate) fn new(plan: DirectionPlan) -> Self {
         let (buffer, delivered) = Default::default();
-        Self { plan, buffer, delivered, state: State::Open, paused_until: None }
+        Self { plan, buffer, delivered, state: State::Open, paused_until: None, flipped: 0 }
     }
 
     /// The next action. A fault is returned once.
@@ -125,8 +127,20 @@ impl RelayDirection {
         match (&self.state, bytes) {
             (State::Open, []) => self.state = State::Draining,
             (State::Discarding, []) => self.state = State::Ended,
-            (State::Open, bytes) => self.buffer.extend(bytes),
+            (State::Open, bytes) => {
+                let begin = self.buffer.len();
+                self.buffer.extend(bytes);
+                self.buffer[begin] ^= std::mem::take(&mut self.flipped);
+            }
             _ => {}
+        }
+    }
+
+    /// Flips these bits of the next byte that is forwarded.
+    pub(crate) fn flip(&mut self, bits: u8) {
+        match self.buffer.front_mut() {
+            Some(next) => *next ^= bits,
+            None => self.flipped = bits,
         }
     }
 

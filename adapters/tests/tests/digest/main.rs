@@ -1,122 +1,22 @@
 //! Objects with a digest, and transfers that are resumed.
 
+mod files;
+mod interruptions;
+
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 
 use dataserver_common::{Error, Request};
-use dataserver_core::{AbortReason, Cause, Direction, Entry, Frame, PeerError, StartPacket};
+use dataserver_core::{AbortReason, Cause, Direction, Entry, Frame, PeerError};
 use dataserver_tests::{
     DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op,
     RawListener, Relay, Server, Setup, TempDir, Wait, cause, clients, get, long_timeouts, object,
     pairs, put, spawn, tcp_pairs,
 };
 
+use crate::files::{Files, is_mismatch, parts};
+
 /// Sizes around those from which files take other paths.
 const SIZES: [usize; 6] = [0, 1, 16 * 1024, 70_000, 300_000, 3_000_000];
-
-/// A sender and a receiver of files, in one direction.
-struct Files {
-    directory: TempDir,
-    server: Server,
-    client: DynAdapter,
-    direction: Direction,
-}
-
-impl Files {
-    fn new(server: DynAdapter, client: DynAdapter, direction: Direction) -> Self {
-        let directory = TempDir::new();
-        let [source, target] = ["source", "target"].map(|name| directory.path().join(name));
-        let setup = match direction {
-            Direction::Put => Setup::new().on_put(Entry::new(KEY), [Op::ReceiveTo(target)]),
-            Direction::Get => Setup::new().on_get(Entry::new(KEY), [Op::SendPath(source)]),
-        };
-        Self { directory, server: Server::start(server, setup), client, direction }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write_source(&self, object: &[u8]) {
-        fs::write(self.path("source"), object).unwrap();
-    }
-
-    fn target(&self) -> Option<Vec<u8>> {
-        fs::read(self.path("target")).ok()
-    }
-
-    /// The sizes of the parts.
-    fn parts(&self) -> Vec<u64> {
-        parts(self.directory.path())
-    }
-
-    fn packet(&self) -> StartPacket {
-        match self.direction {
-            Direction::Put => put(None).resumable(),
-            Direction::Get => get(None).resumable(),
-        }
-    }
-
-    fn transfer(&self, address: std::net::SocketAddr) -> io::Result<()> {
-        let script = match self.direction {
-            Direction::Put => [Op::SendPath(self.path("source"))],
-            Direction::Get => [Op::ReceiveTo(self.path("target"))],
-        };
-        self.client.client(address, self.packet(), long_timeouts(), &script).map(drop)
-    }
-
-    /// Transfers directly. Returns when the server has ended, too.
-    fn attempt(&self) -> io::Result<()> {
-        let transferred = self.transfer(self.server.address);
-        self.server.outcomes.recv().unwrap().ok();
-        transferred
-    }
-
-    /// Transfers, and the stream of the sender ends or fails after this many bytes. Returns how many the receiver
-    /// has read at most.
-    fn interrupted_attempt(&self, at: u64, kind: FaultKind) -> u64 {
-        let relay = self.relay(at, kind);
-        let error = self.transfer(relay.address).unwrap_err();
-        assert!(!is_mismatch(&error), "{error}");
-        let relayed = relay.relayed();
-        self.server.outcomes.recv().unwrap().unwrap_err();
-        match self.direction {
-            Direction::Put => relayed.to_server.bytes.len() as u64,
-            Direction::Get => relayed.to_client.bytes.len() as u64,
-        }
-    }
-
-    /// A relay that injects this fault when the sender has sent this many bytes.
-    fn relay(&self, at: u64, kind: FaultKind) -> Relay {
-        let cut = DirectionPlan {
-            fault: Some(Fault { at: FaultPoint::Byte(at), kind }),
-            ..DirectionPlan::default()
-        };
-        let (to_server, to_client) = match self.direction {
-            Direction::Put => (cut, DirectionPlan::default()),
-            Direction::Get => (DirectionPlan::default(), cut),
-        };
-        let plan = FaultPlan {
-            to_server,
-            to_client,
-            on_reset: OnReset::Reset,
-            closes_both: true,
-            ends_alone: false,
-        };
-        Relay::start(self.server.address, plan)
-    }
-}
-
-fn parts(directory: &Path) -> Vec<u64> {
-    let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
-    let is_part = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".part");
-    entries.filter(is_part).map(|part| part.metadata().unwrap().len()).collect()
-}
-
-fn is_mismatch(error: &io::Error) -> bool {
-    Error::of(error).is_some_and(Error::is_mismatch)
-}
 
 fn objects_arrive(server: DynAdapter, client: DynAdapter) {
     let directory = TempDir::new();
@@ -290,6 +190,70 @@ fn a_session_carries_objects_that_can_be_resumed(server: DynAdapter, client: Dyn
     }
 }
 
+/// What the sender of an object that the server has sends: a start packet, LAST, and the digest.
+const RECOGNIZED: usize = 25 + 12 + 32;
+
+/// Puts through a relay that cuts the connection within the receipt, behind OPEN. The server has committed.
+fn lose_receipt(files: &Files, kind: FaultKind) {
+    let cut = Fault { at: FaultPoint::Byte(12 + 6), kind };
+    let to_client = DirectionPlan { fault: Some(cut), ..DirectionPlan::default() };
+    let (on_reset, to_server) = (OnReset::Reset, DirectionPlan::default());
+    let plan = FaultPlan { to_server, to_client, on_reset, closes_both: true, ends_alone: false };
+    let relay = Relay::start(files.server.address, plan);
+    files.transfer(relay.address).unwrap_err();
+    relay.relayed();
+    files.server.outcomes.wait().unwrap();
+}
+
+fn a_put_whose_receipt_was_lost_is_recognized(server: DynAdapter, client: DynAdapter) {
+    for kind in [FaultKind::End(None), FaultKind::Reset] {
+        for size in SIZES {
+            let files = Files::until_delivered(server, client);
+            let bytes = object(size);
+            files.write_source(&bytes);
+            lose_receipt(&files, kind.clone());
+            assert!(files.target() == Some(bytes));
+            // A handler that ran again would make it again.
+            fs::remove_file(files.path("target")).unwrap();
+            for _ in 0..2 {
+                let relay = files.relay(u64::MAX, FaultKind::Reset);
+                files.transfer(relay.address).unwrap();
+                assert_eq!(relay.relayed().to_server.bytes.len(), RECOGNIZED);
+                assert_eq!(files.server.outcomes.wait().unwrap().bytes, size as u64);
+                assert_eq!(files.target(), None);
+            }
+        }
+    }
+}
+
+fn another_object_is_not_taken_for_the_one_that_was_delivered(
+    server: DynAdapter,
+    client: DynAdapter,
+) {
+    let files = Files::until_delivered(server, client);
+    let mut bytes = object(70_000);
+    files.write_source(&bytes);
+    lose_receipt(&files, FaultKind::Reset);
+    let delivered = bytes.clone();
+
+    bytes[77] ^= 1;
+    files.write_source(&bytes);
+    let error = files.attempt().unwrap_err();
+    assert!(is_mismatch(&error), "{error}");
+    for other in [&[], &delivered[..69_999], &object(70_001)] {
+        files.write_source(other);
+        files.attempt().unwrap_err();
+        assert!(files.target().as_ref() == Some(&delivered));
+    }
+    files.write_source(&delivered);
+    files.attempt().unwrap();
+    // What the application removes is not known any more.
+    assert!(!files.server.remove(Direction::Put, KEY));
+    let error = files.attempt().unwrap_err();
+    let reason = Error::of(&error).and_then(Error::abort_reason);
+    assert_eq!(reason, Some(AbortReason::Refused));
+}
+
 clients! {
     a_client_discards_its_part_before_the_server_knows,
 }
@@ -306,4 +270,6 @@ pairs! {
     a_changed_source_fails_once_and_begins_again,
     a_part_that_is_longer_than_the_source_is_discarded,
     a_session_carries_objects_that_can_be_resumed,
+    a_put_whose_receipt_was_lost_is_recognized,
+    another_object_is_not_taken_for_the_one_that_was_delivered,
 }
