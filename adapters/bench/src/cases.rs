@@ -7,6 +7,7 @@ mod idle;
 mod large;
 mod sizes;
 mod small;
+mod tls;
 
 use std::io;
 use std::thread;
@@ -23,7 +24,7 @@ use crate::subject::{Job, Subject};
 /// # Errors
 /// Returns an error if a transfer fails.
 pub fn all(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Result<()> {
-    let cases: [(&str, Case); 8] = [
+    let cases: [(&str, Case); 9] = [
         ("memory", large::run),
         ("files", files::run),
         ("small", small::run),
@@ -32,6 +33,7 @@ pub fn all(ours: &dyn Subject, report: &mut Report, effort: Effort) -> io::Resul
         ("idle", idle::run),
         ("chunks", chunks::run),
         ("sizes", sizes::run),
+        ("tls", tls::run),
     ];
     for (_, run) in cases.iter().filter(|(name, _)| is_selected(name)) {
         run(ours, report, effort)?;

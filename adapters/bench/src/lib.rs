@@ -18,5 +18,6 @@ pub mod report;
 pub mod server_process;
 pub mod subject;
 pub mod temp_files;
+pub mod tls_baseline;
 
 pub use subject::{End, Format, Job, Subject, on_threads};

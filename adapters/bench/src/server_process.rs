@@ -10,6 +10,7 @@ use std::thread;
 use crate::baseline::Baseline;
 use crate::cpu::Cpu;
 use crate::subject::{Job, Subject};
+use crate::tls_baseline::TlsBaseline;
 
 const SERVE: &str = "--serve";
 const TRANSFER: &str = "--transfer";
@@ -119,7 +120,8 @@ fn parse<'a>(ours: &'a dyn Subject, arguments: &[String]) -> io::Result<(&'a dyn
     let (name, job) = arguments.split_first().ok_or_else(unknown)?;
     let job = Job::from_arguments(job).ok_or_else(unknown)?;
     let baselines = Baseline::ALL.iter().map(|baseline| baseline as &dyn Subject);
-    let all = iter::once(ours).chain(ours.runtime()).chain(baselines);
+    let over_tls = TlsBaseline::ALL.iter().map(|baseline| baseline as &dyn Subject);
+    let all = iter::once(ours).chain(ours.runtime()).chain(baselines).chain(over_tls);
     let mut named = all.filter(|subject| subject.name() == *name);
     Ok((named.next().ok_or_else(unknown)?, job))
 }

@@ -48,6 +48,11 @@ pub trait Subject: Sync {
     fn runtime(&self) -> Option<&dyn Subject> {
         None
     }
+
+    /// Whether it can do a job over TLS.
+    fn has_tls(&self) -> bool {
+        false
+    }
 }
 
 /// Does transfers on `at_once` threads until `end`. Returns how many.
@@ -117,6 +122,8 @@ pub struct Job {
     pub chunk: NonZeroU32,
     /// How objects are transferred.
     pub format: Format,
+    /// Whether the connections use TLS. The plain sockets ignore it.
+    pub tls: bool,
 }
 
 impl Job {
@@ -125,13 +132,19 @@ impl Job {
         let chunk = Config::default().chunk;
         let (source, sink) = (End::Memory, End::Memory);
         let (buffer, format) = (chunk.get() as usize, Format::Bare);
-        Self { direction, bytes, source, sink, buffer, chunk, format }
+        Self { direction, bytes, source, sink, buffer, chunk, format, tls: false }
     }
 
     /// The same in another format.
     #[must_use]
     pub fn format(self, format: Format) -> Self {
         Self { format, ..self }
+    }
+
+    /// The same over TLS.
+    #[must_use]
+    pub fn over_tls(self) -> Self {
+        Self { tls: true, ..self }
     }
 
     /// The size of the reads and writes of the application.
@@ -169,12 +182,13 @@ impl Job {
             self.buffer.to_string(),
             self.chunk.to_string(),
             format!("{:?}", self.format),
+            self.tls.to_string(),
         ]
     }
 
     /// Parses the arguments of [`to_arguments`](Self::to_arguments).
     pub(crate) fn from_arguments(arguments: &[String]) -> Option<Self> {
-        let [direction, bytes, source, sink, buffer, chunk, format] = arguments else {
+        let [direction, bytes, source, sink, buffer, chunk, format, tls] = arguments else {
             return None;
         };
         let end = |argument: &str| match argument {
@@ -193,6 +207,7 @@ impl Job {
                 "Session" => Format::Session,
                 _ => Format::Bare,
             },
+            tls: tls.parse().ok()?,
         })
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use std::time::{Duration, Instant};
 
+use dataserver_bench::tls_baseline::{client_config, server_config, server_name};
 use dataserver_bench::{End, Format, Job, Subject, on_threads};
 use dataserver_std::{
     Client, Direction, Entry, ObjectReader, ObjectWriter, Receipt, Request, Server, Session,
@@ -20,9 +21,14 @@ impl Subject for Std {
         "dataserver-std".to_owned()
     }
 
+    fn has_tls(&self) -> bool {
+        true
+    }
+
     fn serve(&self, listener: TcpListener, job: &Job) -> io::Result<()> {
         let limit = NonZeroUsize::new(8192).unwrap_or(NonZeroUsize::MIN);
         let server = Server::from_listener(listener)?.config(job.config()).max_connections(limit);
+        let server = if job.tls { server.tls(server_config()) } else { server };
         let entry = Entry::exact(job.packet());
         let job = job.clone();
         match job.direction {
@@ -41,7 +47,7 @@ impl Subject for Std {
     ) -> io::Result<u64> {
         let end = Instant::now() + time;
         on_threads(at_once, || {
-            let mut session = Client::new(address)?.config(job.config()).session();
+            let mut session = client(address, job)?.session();
             let mut done = 0;
             while Instant::now() < end {
                 match job.format {
@@ -55,7 +61,7 @@ impl Subject for Std {
     }
 
     fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()> {
-        let client = Client::new(address)?.config(job.config());
+        let client = client(address, job)?;
         let request = request(job);
         match job.direction {
             Direction::Put => send(client.put(request)?, job),
@@ -63,6 +69,11 @@ impl Subject for Std {
         }
         .map(drop)
     }
+}
+
+fn client(address: SocketAddr, job: &Job) -> io::Result<Client> {
+    let client = Client::new(address)?.config(job.config());
+    Ok(if job.tls { client.tls(client_config(), server_name()) } else { client })
 }
 
 fn transfer_in(session: &mut Session, job: &Job) -> io::Result<()> {
@@ -75,7 +86,7 @@ fn transfer_in(session: &mut Session, job: &Job) -> io::Result<()> {
 
 fn request(job: &Job) -> Request {
     let request = Request::new(job.packet().key()).size(job.packet().size());
-    if job.packet().is_framed() { request.framed() } else { request }
+    if job.packet().is_framed() { request.framed() } else { request.bare() }
 }
 
 fn send(mut object: ObjectWriter, job: &Job) -> io::Result<Receipt> {

@@ -15,4 +15,6 @@ mod targets;
 mod tickets;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_faults;
 mod transfers;

@@ -26,7 +26,7 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// Writes NAME.pem and NAME.key.
-fn certify(
+pub(crate) fn certify(
     sandbox: &Sandbox,
     authority: &CertifiedIssuer<'_, KeyPair>,
     name: &str,
@@ -41,7 +41,7 @@ fn certify(
 }
 
 /// A directory with ca.pem, server.pem, server.key and a file.
-fn with_certificates() -> (Sandbox, CertifiedIssuer<'static, KeyPair>) {
+pub(crate) fn with_certificates() -> (Sandbox, CertifiedIssuer<'static, KeyPair>) {
     let sandbox = Sandbox::new();
     sandbox.file("file", LEN);
     let authority = authority();
@@ -50,7 +50,7 @@ fn with_certificates() -> (Sandbox, CertifiedIssuer<'static, KeyPair>) {
     (sandbox, authority)
 }
 
-const SERVE: [&str; 6] =
+pub(crate) const SERVE: [&str; 6] =
     ["--tls-cert", "server.pem", "--tls-key", "server.key", "--get", "down=file"];
 
 #[test]
