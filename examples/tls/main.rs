@@ -223,10 +223,7 @@ fn truncated<T>(
             cause: Cause::Peer(PeerError::Reset { moved: m }),
             source,
             ..
-        }) if *m == moved => {
-            let reason = source.as_ref().ok_or("the error has no source")?.to_string();
-            Ok(reason.split(": http").next().unwrap_or_default().to_owned())
-        }
+        }) if *m == moved => Ok(source.as_ref().ok_or("the error has no source")?.to_string()),
         _ => Err(format!("expected an end without close_notify, got: {error}").into()),
     }
 }

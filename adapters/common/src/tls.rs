@@ -75,10 +75,7 @@ fn read_arrived<D: SideData>(
 ) -> io::Result<Arrived> {
     while tls.wants_read() {
         match tls.read_tls(&mut Nonblocking(socket)) {
-            Ok(0) => {
-                let reason = "the peer has ended the stream without a close_notify";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
-            }
+            Ok(0) => return Err(truncation()),
             Ok(_) => _ = tls.process_new_packets().map_err(violation)?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
@@ -90,6 +87,28 @@ fn read_arrived<D: SideData>(
         (0, true) => Arrived::End,
         _ => Arrived::Bytes,
     })
+}
+
+/// The error of a stream that has ended without a `close_notify`, in the words of this project. Any other error stays
+/// as it is.
+///
+/// ```
+/// use std::io;
+/// use dataserver_common::tls;
+///
+/// let error = tls::explain(io::ErrorKind::UnexpectedEof.into());
+/// assert_eq!(error.to_string(), "the peer has ended the TLS stream without a close_notify");
+/// ```
+pub fn explain(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => truncation(),
+        _ => error,
+    }
+}
+
+fn truncation() -> io::Error {
+    let reason = "the peer has ended the TLS stream without a close_notify";
+    io::Error::new(io::ErrorKind::UnexpectedEof, reason)
 }
 
 /// The peer has violated TLS.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_io::Timer;
-use dataserver_common::tls::TlsConnection;
+use dataserver_common::tls::{TlsConnection, explain};
 use futures_lite::{AsyncRead, AsyncWrite, future};
 use futures_rustls::{TlsAcceptor, TlsConnector};
 use rustls::pki_types::ServerName;
@@ -129,7 +129,7 @@ async fn within<T>(
             format!("the TLS handshake took longer than {timeout:?}"),
         ))
     };
-    future::or(handshake, timed_out).await
+    future::or(handshake, timed_out).await.map_err(explain)
 }
 
 impl AsyncRead for TlsStream {
@@ -138,7 +138,7 @@ impl AsyncRead for TlsStream {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.0).poll_read(cx, buffer).map_err(explain)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataserver_common::now;
-use dataserver_common::tls::{TlsConnection, violation};
+use dataserver_common::tls::{TlsConnection, explain, violation};
 use dataserver_core::Instant;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
@@ -104,7 +104,7 @@ impl TlsStream {
                     ));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(explain(error)),
                 Ok(_) => {}
             }
         }
@@ -141,7 +141,7 @@ impl Read for TlsStream {
         loop {
             match self.tls.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return read,
+                read => return read.map_err(explain),
             }
             self.write_pending()?;
             self.tls.read_tls(&mut self.socket)?; // the end of the stream is seen by the reader above

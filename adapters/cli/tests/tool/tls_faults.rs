@@ -93,9 +93,9 @@ fn serve(sandbox: &Sandbox) -> Server {
 /// does not see the fault itself learns of it by an alert or by an end, so that its text may be empty.
 type Row = (Fault, i32, &'static str, &'static str);
 
-const EOF: &str = "unexpected end of file";
+const EOF: &str = "ended the TLS stream without a close_notify";
 const NOT_DECRYPTED: &str = "cannot decrypt peer's message";
-const NO_CLOSE_NOTIFY: &str = "without sending TLS close_notify";
+const NO_CLOSE_NOTIFY: &str = "ended the TLS stream without a close_notify";
 const HANDSHAKE_FAILED: &str = "the TLS handshake failed";
 
 #[track_caller]

@@ -72,10 +72,10 @@ fn flip(server: DynAdapter, client: DynAdapter, direction: Direction, seed: u64)
 
 /// Each adapter in each role.
 const ROLES: [(DynAdapter, DynAdapter, Direction); 4] = [
-    (&Std, &Smol, Direction::Put),
-    (&Smol, &Std, Direction::Put),
-    (&Std, &Smol, Direction::Get),
-    (&Smol, &Std, Direction::Get),
+    (&Std::TCP, &Smol::TCP, Direction::Put),
+    (&Smol::TCP, &Std::TCP, Direction::Put),
+    (&Std::TCP, &Smol::TCP, Direction::Get),
+    (&Smol::TCP, &Std::TCP, Direction::Get),
 ];
 
 fn interrupt_each(size: u64, interruptions: u64) {

@@ -260,6 +260,8 @@ clients! {
 
 // The positions of the cuts are those of the bytes on the wire.
 tcp_pairs! {
+    a_put_whose_receipt_was_lost_is_recognized,
+    another_object_is_not_taken_for_the_one_that_was_delivered,
     no_byte_is_sent_twice,
     every_way_to_send_goes_on,
 }
@@ -270,6 +272,4 @@ pairs! {
     a_changed_source_fails_once_and_begins_again,
     a_part_that_is_longer_than_the_source_is_discarded,
     a_session_carries_objects_that_can_be_resumed,
-    a_put_whose_receipt_was_lost_is_recognized,
-    another_object_is_not_taken_for_the_one_that_was_delivered,
 }

@@ -37,6 +37,7 @@ pub(crate) fn framed(seed: u64) -> Ending {
 /// The same over TLS, in either format.
 pub(crate) fn over_tls(seed: u64) -> Ending {
     let plan = Plan::over_tls(seed);
+
     let bytes = object(plan.size);
     oracle::judge_over_tls(&plan, &bytes, &see(&plan, &bytes))
 }
@@ -94,7 +95,12 @@ fn outcome(outcomes: Vec<io::Result<Receipt>>, packet: StartPacket) -> io::Resul
 
 /// Sets up what a process keeps.
 pub(crate) fn warm_up() {
-    let pairs: [(DynAdapter, DynAdapter); 2] = [(&Std::TCP, &Smol::TCP), (&Smol::TCP, &Std::TCP)];
+    let pairs: [(DynAdapter, DynAdapter); 4] = [
+        (&Std::TCP, &Smol::TCP),
+        (&Smol::TCP, &Std::TCP),
+        (&Std::TLS, &Smol::TLS),
+        (&Smol::TLS, &Std::TLS),
+    ];
     for (server, client) in pairs {
         let setup = Setup::new().on(put(None), [Op::ReadToEnd]).on(get(None), [Op::Send(vec![])]);
         let server = Server::start(server, setup);
