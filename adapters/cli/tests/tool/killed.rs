@@ -166,7 +166,7 @@ fn transfers_with_a_digest_arrive() {
 /// The address of a relay that takes two connections. It cuts the first one when the server has sent these many
 /// bytes.
 #[cfg(feature = "digest")]
-fn relay(server: &str, cut: u64) -> String {
+pub(crate) fn relay(server: &str, cut: u64) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, server) = (listener.local_addr().unwrap().to_string(), server.to_owned());
     thread::spawn(move || {
