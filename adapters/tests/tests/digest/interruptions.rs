@@ -54,7 +54,7 @@ fn interrupt(files: &Files, size: u64, interruptions: u64, seed: u64) {
 fn flip(server: DynAdapter, client: DynAdapter, direction: Direction, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     let files = Files::new(server, client, direction);
-    let bytes = object(rng.usize(2_000..200_000));
+    let bytes = object(rng.usize(2_000..60_000));
     files.write_source(&bytes);
     let at = rng.u64(BEGIN..bytes.len() as u64);
     let relay = files.relay(at, FaultKind::Flip(1 << rng.u8(..8)));
