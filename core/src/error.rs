@@ -298,6 +298,8 @@ pub enum Refusal {
     NotRegistered,
     /// The entry is for the framed format only.
     NotFramed,
+    /// The entry is for objects with a digest only.
+    WithoutDigest,
     /// It asks for a digest or for resume, which this side does not have.
     Unsupported,
     /// Another connection has a lease of the entry.
@@ -316,6 +318,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotRegistered => f.write_str("nothing is registered for this start packet"),
             Self::NotFramed => f.write_str("this registration is for the framed format only"),
+            Self::WithoutDigest => {
+                f.write_str("this registration is for objects with a digest only")
+            }
             Self::Unsupported => {
                 f.write_str("this side does not have the features that it asks for")
             }

@@ -35,6 +35,7 @@ pub struct Entry {
     uses: Uses,
     valid_for: Option<Duration>,
     framed_only: bool,
+    digest_only: bool,
 }
 
 /// What a start packet is looked up by.
@@ -63,7 +64,15 @@ impl Entry {
     /// ```
     pub const fn new(key: Key) -> Self {
         let (uses, valid_for) = (Uses::Unlimited, None);
-        Self { key, size: None, max_size: None, uses, valid_for, framed_only: false }
+        Self {
+            key,
+            size: None,
+            max_size: None,
+            uses,
+            valid_for,
+            framed_only: false,
+            digest_only: false,
+        }
     }
 
     /// Matches the key and the size of this start packet only: the original's rule. The direction is the
@@ -169,6 +178,25 @@ impl Entry {
     #[must_use]
     pub const fn framed_only(self) -> Self {
         Self { framed_only: true, ..self }
+    }
+
+    /// Serves only clients that ask for a digest, with which an object can also be resumed. Otherwise that is up to
+    /// the client.
+    ///
+    /// ```
+    /// use dataserver_core::{Direction, Entry, Instant, Key, Refusal, Registry, StartPacket};
+    ///
+    /// let packet = StartPacket::put(Key::from_name("start")).framed();
+    /// let now = Instant::default();
+    /// let mut registry = Registry::new();
+    /// registry.insert(Direction::Put, Entry::new(packet.key()).digest_only(), (), now)?;
+    /// assert_eq!(registry.claim(&packet, None, now).unwrap_err(), Refusal::WithoutDigest);
+    /// assert!(registry.claim(&packet.with_digest(), None, now).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub const fn digest_only(self) -> Self {
+        Self { digest_only: true, ..self }
     }
 
     /// The key that it matches.
@@ -537,9 +565,12 @@ impl<H: Clone> Registry<H> {
         let slots = [Some(packet.size()), None].map(|size| Slot { key, direction, size });
         let slot = slots.into_iter().find(is_valid).ok_or(Refusal::NotRegistered)?;
         let registered = self.entries.get_mut(&slot).ok_or(Refusal::NotRegistered)?;
-        let Entry { max_size, uses, framed_only, .. } = registered.entry;
+        let Entry { max_size, uses, framed_only, digest_only, .. } = registered.entry;
         if framed_only && !packet.is_framed() {
             return Err(Refusal::NotFramed);
+        }
+        if digest_only && !packet.has_digest() {
+            return Err(Refusal::WithoutDigest);
         }
         let limit = match (direction, limit, max_size) {
             (Direction::Put, Some(limit), Some(max_size)) => Some(limit.min(max_size)),

@@ -224,6 +224,10 @@ pub(crate) struct Serve {
     /// Refuse the format of the original Go package
     #[arg(long)]
     pub(crate) framed_only: bool,
+    /// Serve only clients that ask for a digest: those with `--check` or `--resume`
+    #[cfg(feature = "digest")]
+    #[arg(long)]
+    pub(crate) check_only: bool,
     /// How to log connections on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub(crate) log: LogFormat,
@@ -254,6 +258,10 @@ impl Serve {
         }
         if self.framed_only {
             entry = entry.framed_only();
+        }
+        #[cfg(feature = "digest")]
+        if self.check_only {
+            entry = entry.digest_only();
         }
         match self.expires {
             Some(duration) => entry.expires_after(duration),

@@ -163,7 +163,14 @@ impl Console {
         let console = Arc::clone(self);
         let lines = self.progress == Progress::Lines;
         let show = move || {
-            let bar = bar(len, lines);
+            // From what is there of an earlier attempt, which says nothing about the rate.
+            let bar = bar(len);
+            bar.set_position(position());
+            bar.reset_eta();
+            if !lines {
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+                bar.tick();
+            }
             *console.lock() = Some(bar.clone());
             let every = Duration::from_millis(if lines { 1000 } else { 100 });
             while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
@@ -181,11 +188,8 @@ impl Console {
     }
 }
 
-fn bar(len: Option<u64>, hidden: bool) -> ProgressBar {
-    let target = match hidden {
-        true => ProgressDrawTarget::hidden(),
-        false => ProgressDrawTarget::stderr(),
-    };
+/// A bar that is not shown yet.
+fn bar(len: Option<u64>) -> ProgressBar {
     let template = match len {
         Some(_) => "{percent:>3}% [{bar:30}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
         None => "{spinner} {bytes}, {bytes_per_sec}, {elapsed}",
@@ -193,7 +197,7 @@ fn bar(len: Option<u64>, hidden: bool) -> ProgressBar {
     let style = ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ");
-    ProgressBar::with_draw_target(len, target).with_style(style)
+    ProgressBar::with_draw_target(len, ProgressDrawTarget::hidden()).with_style(style)
 }
 
 fn line(bar: &ProgressBar, len: Option<u64>) -> String {

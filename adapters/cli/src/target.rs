@@ -120,7 +120,14 @@ impl Target {
             // What is there stays for the next attempt, also after a signal.
             #[cfg(feature = "digest")]
             Self::New(new) if object.is_resumable() && rate.is_none() => {
-                return Ok(object.receive_to(&new.path)?);
+                let mut watch = None;
+                let received = object.receive_to_shown(&new.path, |file| {
+                    let shown =
+                        |cursor| console.watch(declared, move || position_since(&cursor, 0));
+                    watch = file.try_clone().ok().map(shown);
+                });
+                drop(watch);
+                return Ok(received?);
             }
             Self::New(new) => {
                 let file = new.file()?;

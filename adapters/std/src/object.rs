@@ -165,9 +165,34 @@ impl ObjectReader {
     /// println!("{} bytes", receipt.bytes);
     /// # Ok::<(), dataserver_std::Error>(())
     /// ```
-    pub fn receive_to(mut self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
+    pub fn receive_to(self, path: impl AsRef<Path>) -> Result<Receipt, Error> {
+        self.receive_to_shown(path, |_| {})
+    }
+
+    /// [`receive_to`](Self::receive_to), for a program that shows the progress: `begin` is called with the file, whose
+    /// cursor is behind what an earlier attempt has left, and moves on with what arrives.
+    ///
+    /// # Errors
+    /// As for [`receive_to`](Self::receive_to).
+    ///
+    /// ```no_run
+    /// # use std::io::Seek;
+    /// # use dataserver_std::{Error, ObjectReader, Receipt};
+    /// # fn handler(object: ObjectReader) -> Result<Receipt, Error> {
+    /// object.receive_to_shown("report.csv", |mut file| {
+    ///     println!("begins after {:?} bytes", file.stream_position());
+    /// })
+    /// # }
+    /// ```
+    #[doc(hidden)]
+    pub fn receive_to_shown(
+        mut self,
+        path: impl AsRef<Path>,
+        begin: impl FnOnce(&File),
+    ) -> Result<Receipt, Error> {
         let Some((key, size)) = self.driver.exchange.to_resume() else {
             let stored = NewFile::create(path).map_err(|error| self.sink_failed(error))?;
+            begin(stored.file());
             self.receive_file(stored.file())?;
             return self.store(stored);
         };
@@ -175,6 +200,7 @@ impl ObjectReader {
         let offset = stored.offset().map_err(|error| self.sink_failed(error))?;
         self.driver.exchange.resume(stored.file(), offset);
         let had_claim = self.driver.exchange.set_holds_claim(true);
+        begin(stored.file());
         let received = self.receive_file(stored.file());
         match &received {
             Err(error) if error.is_mismatch() => stored.discard(), // before the sender knows

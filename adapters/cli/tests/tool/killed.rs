@@ -2,6 +2,12 @@
 
 use std::fs;
 use std::io::Write;
+#[cfg(feature = "digest")]
+use std::io::{self, Read};
+#[cfg(feature = "digest")]
+use std::net::{Shutdown, TcpListener, TcpStream};
+#[cfg(feature = "digest")]
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -155,4 +161,45 @@ fn transfers_with_a_digest_arrive() {
         assert!(got.out == fs::read(&file).unwrap(), "{}", got.err);
     }
     assert!(sandbox.parts().is_empty());
+}
+
+/// The address of a relay that takes two connections. It cuts the first one when the server has sent these many
+/// bytes.
+#[cfg(feature = "digest")]
+pub(crate) fn relay(server: &str, cut: u64) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, server) = (listener.local_addr().unwrap().to_string(), server.to_owned());
+    thread::spawn(move || {
+        for cut in [cut, u64::MAX] {
+            let client = listener.accept().unwrap().0;
+            let server = TcpStream::connect(&server).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    io::copy(&mut &client, &mut &server).ok();
+                    server.shutdown(Shutdown::Write).ok();
+                });
+                io::copy(&mut (&server).take(cut), &mut &client).ok();
+                client.shutdown(Shutdown::Both).ok();
+            });
+        }
+    });
+    address
+}
+
+#[cfg(feature = "digest")]
+#[test]
+fn a_put_whose_receipt_was_lost_succeeds_when_it_is_tried_again() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("file", 3 << 20);
+    let server = sandbox.serve(&["--put", "up=object", "--until-delivered"]);
+    let address = relay(&server.address, 12 + 6); // within the receipt
+    let put = ["put", &address, "up", "file", "--resume", "--retry", "1"];
+    let err = sandbox.run_tool(put).with_status(0);
+    assert!(
+        err.contains("trying again in 1s") && err.contains("3145728 bytes, confirmed"),
+        "{err}"
+    );
+    assert_same(&file, &sandbox.path("object"));
+    // Without resume there is nothing to compare, and the entry has ended.
+    sandbox.run_tool(["put", &server.address, "up", "file"]).with_status(4);
 }

@@ -53,6 +53,24 @@ fn a_terminal_shows_a_bar_and_then_the_outcome() {
     }
 }
 
+#[cfg(feature = "digest")]
+#[test]
+fn the_bar_of_a_resumed_get_begins_with_what_is_there() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.file("file", 3 << 20);
+    let server = sandbox.serve(&["--get", "down=file"]);
+    let address = crate::killed::relay(&server.address, 2 << 20);
+    let get = ["get", &address, "down", "got", "--resume", "--size", "3145728"];
+    sandbox.run_tool(get).with_status(5);
+    assert_eq!(sandbox.parts().len(), 1);
+    let (shown, success) = on_a_terminal(&sandbox, &get);
+    assert!(success, "{shown}");
+    let first = shown.find('%').map(|end| shown[..end].to_owned());
+    assert!(first.is_some_and(|first| first.ends_with(" 67")), "{shown}");
+    assert!(!shown.contains("GiB/s"), "what was there has not just arrived: {shown}");
+    assert_same(&file, &sandbox.path("got"));
+}
+
 #[test]
 fn a_pipe_shows_the_progress_only_if_asked() {
     let sandbox = Sandbox::new();

@@ -202,3 +202,13 @@ fn framed_only_refuses_the_bare_format() {
     sandbox.run_tool(["get", &server.address, "down", "got", "--bare"]).with_status(4);
     sandbox.run_tool(["get", &server.address, "down", "got"]).with_status(0);
 }
+
+#[cfg(feature = "digest")]
+#[test]
+fn check_only_refuses_objects_without_a_digest() {
+    let sandbox = Sandbox::new();
+    sandbox.file("file", LEN);
+    let server = sandbox.serve(&["--get", "down=file", "--check-only"]);
+    sandbox.run_tool(["get", &server.address, "down", "got"]).with_status(4);
+    sandbox.run_tool(["get", &server.address, "down", "got", "--check"]).with_status(0);
+}

@@ -6,7 +6,7 @@ mod interruptions;
 use std::fs;
 
 use dataserver_common::{Error, Request};
-use dataserver_core::{AbortReason, Cause, Direction, Entry, Frame, PeerError};
+use dataserver_core::{AbortReason, Cause, Direction, Entry, Frame, PeerError, Refusal};
 use dataserver_tests::{
     DirectionPlan, DynAdapter, Fault, FaultKind, FaultPlan, FaultPoint, KEY, OnReset, Op,
     RawListener, Relay, Server, Setup, TempDir, Wait, cause, clients, get, long_timeouts, object,
@@ -190,6 +190,21 @@ fn a_session_carries_objects_that_can_be_resumed(server: DynAdapter, client: Dyn
     }
 }
 
+fn an_entry_may_demand_a_digest(server: DynAdapter, client: DynAdapter) {
+    let setup = Setup::new().on_get(Entry::new(KEY).digest_only(), [Op::Send(object(10))]);
+    let server = Server::start(server, setup);
+    let script = [Op::ReadToEnd, Op::Commit];
+    for packet in [get(None), get(None).framed()] {
+        client.client(server.address, packet, long_timeouts(), &script).unwrap_err();
+        let refused = Cause::Refused(Refusal::WithoutDigest);
+        assert_eq!(cause(&server.outcomes.wait()), refused);
+    }
+    for packet in [get(None).with_digest(), get(None).resumable()] {
+        client.client(server.address, packet, long_timeouts(), &script).unwrap();
+        server.outcomes.wait().unwrap();
+    }
+}
+
 /// What the sender of an object that the server has sends: a start packet, LAST, and the digest.
 const RECOGNIZED: usize = 25 + 12 + 32;
 
@@ -272,4 +287,5 @@ pairs! {
     a_changed_source_fails_once_and_begins_again,
     a_part_that_is_longer_than_the_source_is_discarded,
     a_session_carries_objects_that_can_be_resumed,
+    an_entry_may_demand_a_digest,
 }
