@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataserver_core::{Key, StartPacket};
-use dataserver_redis::{Nodes, Options, Ticket, TicketStore, Tickets};
+use dataserver_redis::{Ticket, TicketStore};
 use dataserver_std::{Client, Entry, Request, Server, TicketObject};
 use redis::ConnectionLike;
 use support::Redis;
@@ -72,8 +72,7 @@ fn claims(redis: &Redis) {
 }
 
 fn gets(redis: &Redis) {
-    let options = Options::default().max_connections(CLIENTS);
-    let tickets = Tickets::new(Nodes::single(&redis.url()).unwrap(), options);
+    let tickets = redis.tickets();
     let server = Server::bind("127.0.0.1:0").unwrap();
     server.on_tickets(tickets.clone(), |object, _| match object {
         TicketObject::Get(object) => object.send(&OBJECT),

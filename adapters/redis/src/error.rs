@@ -11,7 +11,7 @@ use redis::RedisError;
 ///
 /// assert_eq!(Error::AlreadyIssued.to_string(), "there is a ticket for this key and direction already");
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// There is a ticket for this key and direction already.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use dataserver_common::{LeaseError, registry_now};
 
+use crate::batch::Batches;
 use crate::error::Error;
-use crate::pool::Pool;
 use crate::script::Scripts;
 
 /// The right to use a ticket, from its claim on.
@@ -34,7 +34,7 @@ pub(crate) struct Active {
 
 /// What the calls and the thread share.
 pub(crate) struct Shared {
-    pub(crate) pool: Pool,
+    pub(crate) batches: Batches,
     pub(crate) scripts: Scripts,
     pub(crate) ttl: Duration,
     renewals: Mutex<Renewals>,
@@ -49,9 +49,9 @@ struct Renewals {
 }
 
 impl Shared {
-    pub(crate) fn new(pool: Pool, ttl: Duration) -> Self {
+    pub(crate) fn new(batches: Batches, ttl: Duration) -> Self {
         let renewals = Mutex::default();
-        Self { pool, scripts: Scripts::new(), ttl, renewals }
+        Self { batches, scripts: Scripts::new(), ttl, renewals }
     }
 
     /// Renews this lease from now on, until it is dropped.
@@ -117,9 +117,7 @@ impl Shared {
         let asked_at = registry_now();
         let ttl = self.ttl.as_millis().to_string();
         let arguments: [&[u8]; 2] = [lease.owner.as_bytes(), ttl.as_bytes()];
-        let answer = self
-            .pool
-            .run(|connection| self.scripts.renew.run(connection, &lease.key, &arguments))?;
+        let answer = self.scripts.renew.run(&self.batches, &lease.key, &arguments)?;
         let renewed = answer == redis::Value::Int(1);
         if renewed {
             let mut held_until = lease.held_until.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@
 //!
 #![doc = include_str!("../LAYOUT.md")]
 
+mod batch;
 mod error;
 mod lease;
 mod nodes;

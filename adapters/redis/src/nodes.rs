@@ -3,9 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::{Client, ConnectionLike, IntoConnectionInfo, RedisResult, Value, cmd};
+#[cfg(feature = "cluster")]
+use redis::ConnectionLike;
+use redis::{Client, IntoConnectionInfo, RedisResult, Value, cmd};
 
 use crate::error::Error;
+use crate::pool::is_failure;
 
 /// Where Redis is: one server, a group that Sentinels watch, or a Cluster.
 ///
@@ -36,7 +39,35 @@ enum Kind {
 }
 
 /// A connection of any kind.
-pub(crate) type Connection = Box<dyn ConnectionLike + Send>;
+pub(crate) enum Connection {
+    /// To one server. It takes many commands at once.
+    Single(redis::Connection),
+    #[cfg(feature = "cluster")]
+    Cluster(Box<redis::cluster::ClusterConnection>),
+}
+
+impl Connection {
+    /// The answers to these commands, of which a Cluster takes one at a time.
+    pub(crate) fn ask(&mut self, commands: &[&[u8]]) -> RedisResult<Vec<RedisResult<Value>>> {
+        let answers = match self {
+            Self::Single(connection) => {
+                connection.send_packed_command(&commands.concat())?;
+                let mut answer = || connection.recv_response().map(Value::extract_error);
+                commands.iter().map(|_| answer()).collect::<RedisResult<Vec<_>>>()?
+            }
+            #[cfg(feature = "cluster")]
+            Self::Cluster(connection) => {
+                let ask = |command: &&[u8]| connection.req_packed_command(command);
+                commands.iter().map(ask).map(|it| it.and_then(Value::extract_error)).collect()
+            }
+        };
+        let is_fatal = |answer: &&RedisResult<Value>| answer.as_ref().is_err_and(is_failure);
+        match answers.iter().find(is_fatal) {
+            Some(Err(error)) => Err(error.clone()),
+            _ => Ok(answers),
+        }
+    }
+}
 
 impl Nodes {
     /// One server.
@@ -96,12 +127,12 @@ impl Nodes {
     /// A new connection, each of whose answers is waited for at most this long.
     pub(crate) fn connect(&self, timeout: Duration) -> RedisResult<Connection> {
         match &self.0 {
-            Kind::Single(client) => connect(client, timeout),
+            Kind::Single(client) => connect(client, timeout).map(Connection::Single),
             Kind::Sentinels { sentinels, name, template } => {
                 let mut last = None;
                 for sentinel in sentinels {
                     match connect_master(sentinel, name, template, timeout) {
-                        Ok(connection) => return Ok(connection),
+                        Ok(connection) => return Ok(Connection::Single(connection)),
                         Err(error) => last = Some(error),
                     }
                 }
@@ -118,11 +149,23 @@ impl Nodes {
                 let connection = client.get_connection()?;
                 connection.set_read_timeout(Some(timeout))?;
                 connection.set_write_timeout(Some(timeout))?;
-                Ok(Box::new(connection))
+                Ok(Connection::Cluster(Box::new(connection)))
             }
         }
     }
+
+    /// How many commands a connection takes at once.
+    pub(crate) const fn max_batch(&self) -> usize {
+        match self.0 {
+            Kind::Single(_) | Kind::Sentinels { .. } => MAX_BATCH,
+            #[cfg(feature = "cluster")]
+            Kind::Cluster(_) => 1,
+        }
+    }
 }
+
+/// More than the servers of a program usually ask at the same time.
+const MAX_BATCH: usize = 1024;
 
 impl fmt::Debug for Nodes {
     /// Without the URLs, which may have passwords.
@@ -131,11 +174,11 @@ impl fmt::Debug for Nodes {
     }
 }
 
-fn connect(client: &Client, timeout: Duration) -> RedisResult<Connection> {
+fn connect(client: &Client, timeout: Duration) -> RedisResult<redis::Connection> {
     let connection = client.get_connection_with_timeout(timeout)?;
     connection.set_read_timeout(Some(timeout))?;
     connection.set_write_timeout(Some(timeout))?;
-    Ok(Box::new(connection))
+    Ok(connection)
 }
 
 /// A connection to the master that this Sentinel names.
@@ -144,16 +187,16 @@ fn connect_master(
     name: &str,
     template: &redis::ConnectionInfo,
     timeout: Duration,
-) -> RedisResult<Connection> {
+) -> RedisResult<redis::Connection> {
     let mut sentinel = connect(sentinel, timeout)?;
     let answer: Option<(String, u16)> =
-        cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query(&mut *sentinel)?;
+        cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query(&mut sentinel)?;
     let Some((host, port)) = answer else {
         return Err(not_connected("the Sentinel does not know this master"));
     };
     let info = template.clone().set_addr(redis::ConnectionAddr::Tcp(host, port));
     let mut master = connect(&Client::open(info)?, timeout)?;
-    match cmd("ROLE").query(&mut *master)? {
+    match cmd("ROLE").query(&mut master)? {
         Value::Array(role) if is_text(role.first(), "master") => Ok(master),
         _ => Err(not_connected("the server that the Sentinel names is no master any more")),
     }

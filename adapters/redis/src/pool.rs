@@ -3,7 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::{ConnectionLike, ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 
 use crate::error::Error;
 use crate::nodes::{Connection, Nodes};
@@ -48,10 +48,11 @@ impl Pool {
         Self { nodes, timeout, max, state: Mutex::default(), freed: Condvar::new() }
     }
 
-    /// Does something over a connection.
+    /// Does something over a connection. Its error means that the connection, and others like it, are of no
+    /// further use.
     pub(crate) fn run<T>(
         &self,
-        call: impl FnOnce(&mut dyn ConnectionLike) -> RedisResult<T>,
+        call: impl FnOnce(&mut Connection) -> RedisResult<T>,
     ) -> Result<T, Error> {
         let (idle, epoch) = self.take()?;
         let mut place = Place { pool: self, epoch, is_held: true };
@@ -60,15 +61,12 @@ impl Pool {
             None => self.nodes.connect(self.timeout),
         };
         match connection.and_then(|mut connection| {
-            let answer = call(&mut *connection);
-            match answer {
-                Err(error) if is_failure(&error) => Err(error),
-                answer => Ok((connection, answer)),
-            }
+            let answer = call(&mut connection)?;
+            Ok((connection, answer))
         }) {
             Ok((connection, answer)) => {
                 place.put_back(connection);
-                Ok(answer?)
+                Ok(answer)
             }
             Err(error) => Err(error.into()), // and the place ends as a failure
         }
@@ -155,7 +153,7 @@ impl Drop for Place<'_> {
 }
 
 /// Whether a connection that has given this error, and others like it, are of no further use.
-fn is_failure(error: &RedisError) -> bool {
+pub(crate) fn is_failure(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => matches!(
             kind,

@@ -1,6 +1,9 @@
 //! The scripts. Each touches one key, so that it works in a Cluster, and takes effect as a whole or not at all.
 
-use redis::{ConnectionLike, ErrorKind, RedisResult, ServerErrorKind, Value, cmd};
+use redis::{ErrorKind, ServerErrorKind, Value, cmd};
+
+use crate::batch::Batches;
+use crate::error::Error;
 
 /// A script, and the digest by which Redis knows it.
 pub(crate) struct Script {
@@ -17,17 +20,18 @@ impl Script {
     /// done nothing, and is given the text.
     pub(crate) fn run(
         &self,
-        connection: &mut dyn ConnectionLike,
+        batches: &Batches,
         key: &str,
         arguments: &[&[u8]],
-    ) -> RedisResult<Value> {
-        let mut run = |command: &str, script: &str| {
+    ) -> Result<Value, Error> {
+        let run = |command: &str, script: &str| {
             let mut command = cmd(command);
-            command.arg(script).arg(1).arg(key).arg(arguments);
-            command.query(connection)
+            batches.call(command.arg(script).arg(1).arg(key).arg(arguments))
         };
         match run("EVALSHA", &self.digest) {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+            Err(Error::Redis(error))
+                if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) =>
+            {
                 run("EVAL", self.text)
             }
             answer => answer,
