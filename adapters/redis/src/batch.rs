@@ -1,4 +1,4 @@
-//! Calls of several threads at the same time: they are sent together, over one connection.
+//! Calls of several threads at the same time: they are sent together.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -102,6 +102,15 @@ impl Call {
         self.changed.notify_one();
     }
 
+    /// Gives the answer, if there is none yet.
+    fn end(&self, answer: Result<Value, Error>) {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*turn, Turn::Ended(_)) {
+            *turn = Turn::Ended(answer);
+            self.changed.notify_one();
+        }
+    }
+
     /// Waits for the answer. `None` if this thread is to run the next batch.
     fn wait(&self) -> Option<Result<Value, Error>> {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,19 +127,18 @@ impl Call {
 struct Batch(Vec<Arc<Call>>);
 
 impl Batch {
-    fn run(&mut self, pool: &Pool) {
+    fn run(self, pool: &Pool) {
         let commands: Vec<&[u8]> = self.0.iter().map(|call| &call.command[..]).collect();
-        match pool.run(|connection| connection.ask(&commands)) {
-            Ok(answers) => {
-                for (call, answer) in self.0.drain(..).zip(answers) {
-                    call.set(Turn::Ended(answer.map_err(Error::from)));
+        let mut unanswered = self.0.iter();
+        let asked = pool.run(|connection| {
+            connection.ask(&commands, |answer| {
+                if let Some(call) = unanswered.next() {
+                    call.end(answer.map_err(Error::from));
                 }
-            }
-            Err(error) => {
-                for call in self.0.drain(..) {
-                    call.set(Turn::Ended(Err(error.clone())));
-                }
-            }
+            })
+        });
+        if let Err(error) = asked {
+            unanswered.for_each(|call| call.end(Err(error.clone())));
         }
     }
 }
@@ -139,7 +147,65 @@ impl Drop for Batch {
     /// After a panic.
     fn drop(&mut self) {
         for call in &self.0 {
-            call.set(Turn::Ended(Err(Error::Away)));
+            call.end(Err(Error::Away));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    use redis::cmd;
+
+    use super::*;
+    use crate::nodes::Nodes;
+
+    /// The words of the next command.
+    fn command(reader: &mut impl BufRead) -> io::Result<Vec<String>> {
+        let number = |reader: &mut dyn BufRead| {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            line.trim()[1..].parse::<usize>().map_err(io::Error::other)
+        };
+        let count = number(reader)?;
+        let word = |_| {
+            let mut word = vec![0; number(reader)? + 2];
+            reader.read_exact(&mut word)?;
+            Ok(String::from_utf8_lossy(&word).trim().to_owned())
+        };
+        (0..count).map(word).collect()
+    }
+
+    /// A server that never answers the command `two`.
+    fn silent_at_two() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(&stream);
+            while let Ok(words) = command(&mut reader) {
+                match &words[0][..] {
+                    "one" => (&stream).write_all(b":1\r\n").unwrap(),
+                    "two" => {}
+                    _ => (&stream).write_all(b"+OK\r\n").unwrap(), // of the client itself
+                }
+            }
+        });
+        url
+    }
+
+    #[test]
+    fn an_answer_counts_if_the_next_one_does_not_come() {
+        let pool =
+            Pool::new(Nodes::single(&silent_at_two()).unwrap(), Duration::from_millis(50), 1);
+        let calls = ["one", "two"].map(|name| Arc::new(Call::new(cmd(name).get_packed_command())));
+        Batch(calls.to_vec()).run(&pool);
+        let [one, two] = calls.map(|call| call.wait().unwrap());
+        assert_eq!(one.unwrap(), Value::Int(1));
+        assert!(matches!(two, Err(Error::Redis(_))), "{two:?}");
     }
 }

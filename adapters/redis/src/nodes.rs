@@ -47,26 +47,44 @@ pub(crate) enum Connection {
 }
 
 impl Connection {
-    /// The answers to these commands, of which a Cluster takes one at a time.
-    pub(crate) fn ask(&mut self, commands: &[&[u8]]) -> RedisResult<Vec<RedisResult<Value>>> {
-        let answers = match self {
+    /// Sends these commands, of which a Cluster takes one at a time, and gives each answer as soon as it is read.
+    ///
+    /// An error means that the connection, and others like it, are of no further use. Commands without an answer
+    /// may have taken effect.
+    pub(crate) fn ask(
+        &mut self,
+        commands: &[&[u8]],
+        give: impl FnMut(RedisResult<Value>),
+    ) -> RedisResult<()> {
+        match self {
             Self::Single(connection) => {
                 connection.send_packed_command(&commands.concat())?;
-                let mut answer = || connection.recv_response().map(Value::extract_error);
-                commands.iter().map(|_| answer()).collect::<RedisResult<Vec<_>>>()?
+                give_each(commands, |_| connection.recv_response(), give)
             }
             #[cfg(feature = "cluster")]
             Self::Cluster(connection) => {
-                let ask = |command: &&[u8]| connection.req_packed_command(command);
-                commands.iter().map(ask).map(|it| it.and_then(Value::extract_error)).collect()
+                give_each(commands, |command| connection.req_packed_command(command), give)
             }
-        };
-        let is_fatal = |answer: &&RedisResult<Value>| answer.as_ref().is_err_and(is_failure);
-        match answers.iter().find(is_fatal) {
-            Some(Err(error)) => Err(error.clone()),
-            _ => Ok(answers),
         }
     }
+}
+
+fn give_each(
+    commands: &[&[u8]],
+    mut read: impl FnMut(&[u8]) -> RedisResult<Value>,
+    mut give: impl FnMut(RedisResult<Value>),
+) -> RedisResult<()> {
+    let mut failed = Ok(());
+    for command in commands {
+        let answer = read(command)?.extract_error();
+        if let Err(error) = &answer {
+            if is_failure(error) {
+                failed = Err(error.clone()); // the others still have their answers
+            }
+        }
+        give(answer);
+    }
+    failed
 }
 
 impl Nodes {
