@@ -1,25 +1,22 @@
 //! What a driver does next: the half of its loop that both adapters share.
 
-use std::collections::VecDeque;
+mod hashing;
+
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{error, fmt, io, mem};
 
 use dataserver_core::{
-    Cause, Config, Connection, Direction, Frame, Instant, Key, LocalError, ObjectSize, PeerError,
-    Side, StartPacket, Step,
+    Cause, Config, Connection, Direction, Frame, Instant, LocalError, ObjectSize, PeerError, Side,
+    StartPacket, Step,
 };
 
+use self::hashing::Hashing;
 use crate::clock::now;
-use crate::delivered::Delivered;
-use crate::digest::ObjectDigest;
 use crate::error::{BoxError, Error, Failure};
-use crate::object::{
-    ENDED_WITHIN_WRITE, NOT_HASHED, NOT_READ_TO_END, is_readable, left_until, regular_len,
-};
+use crate::object::{ENDED_WITHIN_WRITE, NOT_READ_TO_END, is_readable, left_until, regular_len};
 use crate::panic::drop_application_value;
 use crate::receipt::Receipt;
 use crate::request::Request;
@@ -169,26 +166,21 @@ pub struct Exchange {
     /// The state of the protocol.
     pub connection: Connection,
     /// Bytes that were read behind those of the protocol. They come before what is read next.
-    ahead: VecDeque<u8>,
+    ahead: Vec<u8>,
+    /// How many of them were taken.
+    ahead_taken: u32,
     /// It is not the first object on its stream.
     is_later: bool,
     /// A put is to declare the size that its sender knows.
     declares: bool,
-    /// What was hashed of the object, if it has a digest.
-    digest: ObjectDigest,
-    /// The digest of the whole object, as soon as it is known.
-    whole_digest: Option<[u8; 32]>,
-    /// What is received is hashed when it is in its file, behind what was there: see
-    /// [`handle_stored`](Self::handle_stored).
-    hashes_file: bool,
-    /// How many bytes of the object were hashed and not sent, because the receiver has them.
-    skipped: u64,
+    /// Made for an object that has a digest.
+    hashing: Option<Box<Hashing>>,
     /// The handler of this connection has its claim: the peer is not told of a failure yet.
     holds_claim: bool,
     /// Set when the handler of this connection has ended without returning its object.
     revoked: Option<Arc<AtomicBool>>,
     /// The lease of the ticket that this connection has claimed.
-    lease: Option<HeldLease>,
+    lease: Option<Box<HeldLease>>,
     source: Option<Arc<dyn error::Error + Send + Sync>>,
 }
 
@@ -219,13 +211,11 @@ impl Exchange {
     fn new(connection: Connection, declares: bool) -> Self {
         Self {
             connection,
-            ahead: VecDeque::new(),
+            ahead: Vec::new(),
+            ahead_taken: 0,
             is_later: false,
             declares,
-            digest: ObjectDigest::default(),
-            whole_digest: None,
-            hashes_file: false,
-            skipped: 0,
+            hashing: None,
             holds_claim: false,
             revoked: None,
             lease: None,
@@ -235,8 +225,8 @@ impl Exchange {
 
     /// The next object on the same stream.
     fn go_on(&mut self, connection: Connection, declares: bool) {
-        let ahead = mem::take(&mut self.ahead);
-        *self = Self { ahead, is_later: true, ..Self::new(connection, declares) };
+        let (ahead, ahead_taken) = (mem::take(&mut self.ahead), self.ahead_taken);
+        *self = Self { ahead, ahead_taken, is_later: true, ..Self::new(connection, declares) };
     }
 
     /// The client's side of a connection that was just made.
@@ -409,148 +399,6 @@ impl Exchange {
         mem::replace(&mut self.holds_claim, holds_claim)
     }
 
-    /// What a transfer that can be resumed is for, as long as this side is to say how much of the object it
-    /// has: the key and the declared size. `None` otherwise.
-    ///
-    /// ```
-    /// use dataserver_common::Exchange;
-    /// use dataserver_core::Config;
-    ///
-    /// assert_eq!(Exchange::server(&Config::default()).to_resume(), None);
-    /// ```
-    pub fn to_resume(&self) -> Option<(Key, ObjectSize)> {
-        let packet = self.connection.packet()?;
-        (self.connection.step() == Step::Resume).then(|| (packet.key(), packet.size()))
-    }
-
-    /// The first `offset` bytes of this file are those that are there of the object. The rest is received into the
-    /// same file.
-    ///
-    /// ```no_run
-    /// # fn example(exchange: &mut dataserver_common::Exchange, file: &std::fs::File) {
-    /// exchange.resume(file, 7);
-    /// # }
-    /// ```
-    pub fn resume(&mut self, file: &File, offset: u64) {
-        self.digest.update_range(file, 0, offset);
-        self.hashes_file = offset > 0;
-        self.connection.resume(offset);
-    }
-
-    /// `n` bytes were written for [`Action::Write`]: of the protocol's, and of the object behind them.
-    ///
-    /// ```no_run
-    /// # fn example(exchange: &mut dataserver_common::Exchange, protocol: dataserver_common::ProtocolBytes) {
-    /// exchange.handle_written(&protocol, b"hello", protocol.as_slice().len() + 5);
-    /// # }
-    /// ```
-    pub fn handle_written(&mut self, protocol: &ProtocolBytes, object: &[u8], n: usize) {
-        if self.has_digest() {
-            let sent = n.saturating_sub(protocol.len).min(object.len());
-            self.digest.update(&object[..sent]);
-        }
-        self.connection.handle_moved(n);
-    }
-
-    /// These bytes were read for [`Action::Read`].
-    ///
-    /// ```no_run
-    /// # fn example(exchange: &mut dataserver_common::Exchange) {
-    /// exchange.handle_received(b"hello");
-    /// # }
-    /// ```
-    pub fn handle_received(&mut self, bytes: &[u8]) {
-        if self.has_digest() && !self.hashes_file {
-            self.digest.update(bytes);
-        }
-        self.connection.handle_moved(bytes.len());
-    }
-
-    /// The `n` bytes that were received last have been written to this file, up to its cursor. While the bytes
-    /// of an earlier attempt are being hashed, these are read from the file later: the sender does not wait.
-    ///
-    /// ```no_run
-    /// # fn example(exchange: &mut dataserver_common::Exchange, file: &std::fs::File) {
-    /// exchange.handle_stored(file, 5);
-    /// # }
-    /// ```
-    pub fn handle_stored(&mut self, file: &File, n: usize) {
-        if self.hashes_file {
-            self.digest.update_moved(file, n as u64);
-        }
-    }
-
-    /// The system has moved `n` bytes to or from this file, up to its cursor.
-    ///
-    /// ```no_run
-    /// # fn example(exchange: &mut dataserver_common::Exchange, file: &std::fs::File) {
-    /// exchange.handle_file(file, 5);
-    /// # }
-    /// ```
-    pub fn handle_file(&mut self, file: &File, n: usize) {
-        if n > 0 && self.has_digest() {
-            self.digest.update_moved(file, n as u64);
-        }
-        self.connection.handle_moved(n);
-    }
-
-    /// What was hashed, to finish it, or to have it catch up.
-    ///
-    /// ```
-    /// use dataserver_common::Exchange;
-    /// use dataserver_core::Config;
-    ///
-    /// let digest = Exchange::server(&Config::default()).take_digest();
-    /// ```
-    pub fn take_digest(&mut self) -> ObjectDigest {
-        mem::take(&mut self.digest)
-    }
-
-    /// Gives back what [`take_digest`](Self::take_digest) has taken.
-    ///
-    /// ```
-    /// use dataserver_common::Exchange;
-    /// use dataserver_core::Config;
-    ///
-    /// let mut exchange = Exchange::server(&Config::default());
-    /// let mut digest = exchange.take_digest();
-    /// digest.catch_up();
-    /// exchange.give_digest(digest);
-    /// ```
-    pub fn give_digest(&mut self, digest: ObjectDigest) {
-        self.digest = digest;
-    }
-
-    /// Whether a second thread hashes what the system has moved.
-    ///
-    /// ```
-    /// use dataserver_common::Exchange;
-    /// use dataserver_core::Config;
-    ///
-    /// assert!(!Exchange::server(&Config::default()).is_digest_behind());
-    /// ```
-    pub fn is_digest_behind(&self) -> bool {
-        self.digest.is_behind()
-    }
-
-    /// The digest for [`Action::Digest`].
-    ///
-    /// ```no_run
-    /// # fn example(exchange: &mut dataserver_common::Exchange) {
-    /// let digest = exchange.take_digest().finish();
-    /// exchange.handle_digest(digest);
-    /// # }
-    /// ```
-    pub fn handle_digest(&mut self, digest: io::Result<[u8; 32]>) {
-        match digest {
-            Ok(digest) => {
-                self.whole_digest = Some(digest);
-                self.connection.digest(digest);
-            }
-            Err(error) => self.abort(NOT_HASHED, Some(error.into())),
-        }
-    }
-
     /// Whether the application has given nothing of the object yet.
     ///
     /// ```
@@ -560,7 +408,7 @@ impl Exchange {
     /// assert!(Exchange::server(&Config::default()).is_at_beginning());
     /// ```
     pub fn is_at_beginning(&self) -> bool {
-        self.connection.moved() == 0 && self.skipped == 0
+        self.connection.moved() == 0 && self.skipped() == 0
     }
 
     fn is_resumable(&self) -> bool {
@@ -569,77 +417,6 @@ impl Exchange {
 
     fn has_digest(&self) -> bool {
         self.connection.packet().is_some_and(|packet| packet.has_digest())
-    }
-
-    /// How many bytes of the object the receiver has, and the application is still to give.
-    fn left_to_skip(&self) -> u64 {
-        let resumed = self.connection.position() - self.connection.moved();
-        match self.connection.step() {
-            Step::Offer { .. } => resumed - self.skipped,
-            _ => 0,
-        }
-    }
-
-    /// A sender hashes what the receiver has, and does not send it.
-    fn skip<'a>(&mut self, left: u64, goal: &'a mut Goal<'_>) -> Action<'a> {
-        match goal {
-            Goal::Send(bytes) | Goal::SendLast(bytes) => {
-                let n = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-                self.digest.update(&bytes[..n]);
-                self.skipped += n as u64;
-                Action::Skipped(n)
-            }
-            Goal::SendFile { file, .. } if regular_len(file).is_some_and(|there| there >= left) => {
-                let mut file = *file;
-                let Ok(cursor) = file.stream_position() else { return Action::Return };
-                if file.seek(SeekFrom::Start(cursor + left)).is_err() {
-                    return Action::Return; // it is read instead
-                }
-                self.digest.update_range(file, cursor, left);
-                self.skipped += left;
-                self.next(goal)
-            }
-            Goal::End => {
-                self.connection.reject_offset(self.skipped);
-                self.next(goal)
-            }
-            _ => Action::Return,
-        }
-    }
-
-    /// The object of a put that can be resumed, if this server has received and committed it, and has sent the
-    /// receipt: it is [recognized](Self::recognize) when it is put again.
-    ///
-    /// ```
-    /// use dataserver_common::Exchange;
-    /// use dataserver_core::Config;
-    ///
-    /// assert_eq!(Exchange::server(&Config::default()).delivered(), None);
-    /// ```
-    pub fn delivered(&self) -> Option<Delivered> {
-        let packet = self.connection.packet()?;
-        match (self.connection.step(), self.whole_digest) {
-            (Step::Done(Ok(bytes)), Some(digest))
-                if packet.is_resumable() && packet.direction() == Direction::Put =>
-            {
-                Some(Delivered { packet, bytes, digest })
-            }
-            _ => None,
-        }
-    }
-
-    /// Accepts an object that was delivered before. This side says that it has all of it. So only the digest
-    /// arrives. If it is the same, the sender has its receipt at [`Goal::End`], and if not, the transfer fails.
-    ///
-    /// ```no_run
-    /// # fn example(exchange: &mut dataserver_common::Exchange, delivered: dataserver_common::Delivered) {
-    /// exchange.recognize(&delivered);
-    /// # }
-    /// ```
-    pub fn recognize(&mut self, delivered: &Delivered) {
-        self.connection.accept(Some(delivered.bytes));
-        self.connection.resume(delivered.bytes);
-        self.whole_digest = Some(delivered.digest);
     }
 
     /// Refuses the start packet. The peer of a framed connection is told to come back later if the claim could
@@ -670,7 +447,7 @@ impl Exchange {
     /// # }
     /// ```
     pub fn set_lease(&mut self, lease: HeldLease) {
-        self.lease = Some(lease);
+        self.lease = Some(Box::new(lease));
     }
 
     /// The lease to renew before the object is committed or ended, if the connection is that of a ticket.
@@ -682,7 +459,7 @@ impl Exchange {
     /// assert!(Exchange::server(&Config::default()).lease().is_none());
     /// ```
     pub fn lease(&self) -> Option<HeldLease> {
-        self.lease.clone()
+        self.lease.as_deref().cloned()
     }
 
     /// Whether bytes were read ahead.
@@ -712,9 +489,12 @@ impl Exchange {
         if self.ahead.is_empty() {
             return 0;
         }
-        let taken = self.ahead.read(buffer).unwrap_or(0); // it does not fail
-        if self.ahead.is_empty() {
-            self.ahead = VecDeque::new(); // an idle connection holds no memory for it
+        let left = &self.ahead[self.ahead_taken as usize..];
+        let taken = left.len().min(buffer.len());
+        buffer[..taken].copy_from_slice(&left[..taken]);
+        self.ahead_taken += taken as u32; // of at most READ_AHEAD
+        if taken == left.len() {
+            (self.ahead, self.ahead_taken) = (Vec::new(), 0); // an idle connection holds no memory for it
         }
         taken
     }
@@ -731,7 +511,7 @@ impl Exchange {
     /// ```
     pub fn handle_read(&mut self, bytes: &[u8]) {
         let taken = self.connection.handle_read(bytes);
-        self.ahead.extend(&bytes[taken..]);
+        self.ahead.extend_from_slice(&bytes[taken..]);
     }
 
     /// The receipt of a transfer that has succeeded.
@@ -861,7 +641,7 @@ impl Exchange {
                     return self.connection.resume(0);
                 }
                 // The object is not there to be hashed: it was delivered earlier.
-                (Step::Digest, _) => match self.whole_digest {
+                (Step::Digest, _) => match self.whole_digest() {
                     Some(digest) => self.connection.digest(digest),
                     None => return,
                 },

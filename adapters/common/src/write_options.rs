@@ -52,9 +52,9 @@ enum Nagle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unsent {
     /// Not yet: so many bytes may be written before that.
-    Few(usize),
+    Few(u32),
     /// Until the peer has taken `left` more bytes within [`FAST`] of this time.
-    Limited { since: Instant, left: usize },
+    Limited { since: Instant, left: u32 },
     /// Not as long as the peer stays fast: this is when the last write ended.
     Unlimited { last: Instant },
     /// There is no such option.
@@ -63,10 +63,10 @@ enum Unsent {
 
 /// The most bytes that the kernel holds unsent for a peer that is not known to be fast, on top of those that are
 /// on their way.
-pub const MAX_UNSENT: usize = 256 * 1024;
+pub const MAX_UNSENT: u32 = 256 * 1024;
 
 /// A peer that takes this many bytes within [`FAST`] is fast.
-const PROOF: usize = 1024 * 1024;
+const PROOF: u32 = 1024 * 1024;
 
 /// A peer that takes nothing for this long is not fast any more.
 const FAST: Duration = Duration::from_secs(1);
@@ -92,6 +92,7 @@ impl WriteOptions {
     /// # Errors
     /// Returns the error of setsockopt(2).
     pub fn before_write(&mut self, socket: impl AsFd, len: usize) -> io::Result<()> {
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
         match self.nagle {
             Nagle::BeforeFirstWrite => self.nagle = Nagle::BeforeSecondWrite,
             Nagle::BeforeSecondWrite => {
@@ -115,13 +116,14 @@ impl WriteOptions {
     /// # Errors
     /// Returns the error of setsockopt(2).
     pub fn after_write(&mut self, socket: impl AsFd, n: usize) -> io::Result<()> {
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
         match self.unsent {
             Unsent::Few(_) | Unsent::Unknown => Ok(()),
             _ => self.measure(socket, n, now()),
         }
     }
 
-    fn measure(&mut self, socket: impl AsFd, n: usize, now: Instant) -> io::Result<()> {
+    fn measure(&mut self, socket: impl AsFd, n: u32, now: Instant) -> io::Result<()> {
         match self.unsent {
             Unsent::Limited { since, left } if n < left => {
                 self.unsent = Unsent::Limited { since, left: left - n };
@@ -160,7 +162,7 @@ impl WriteOptions {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn limit_unsent(socket: impl AsFd) -> io::Result<()> {
-    set_max_unsent(socket, MAX_UNSENT as u32)
+    set_max_unsent(socket, MAX_UNSENT)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -186,10 +188,10 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let max = || socket2::SockRef::from(&socket).tcp_notsent_lowat().unwrap();
         let at = |millis| Instant::new(Duration::from_millis(millis));
-        let (limited, half) = (MAX_UNSENT as u32, PROOF / 2);
+        let (limited, half) = (MAX_UNSENT, PROOF / 2);
 
         let mut options = WriteOptions::of_armed_socket();
-        options.before_write(&socket, MAX_UNSENT).unwrap();
+        options.before_write(&socket, MAX_UNSENT as usize).unwrap();
         assert_ne!(max(), limited);
         options.before_write(&socket, 1).unwrap();
         assert_eq!(max(), limited);

@@ -29,6 +29,7 @@ use crate::recall::Recall;
 use crate::socket::Socket;
 #[cfg(feature = "rustls")]
 use crate::tls::TlsStream;
+#[cfg(feature = "rustls")]
 use crate::transport::Transport;
 
 /// How many connections are served at once, unless [`Server::max_connections`] says otherwise.
@@ -427,9 +428,9 @@ impl<K: Kind> Server<K> {
                     let timeouts = &shared.settings.config.timeouts;
                     // Without it the connection lasts longer than it need, and is served all the same.
                     _ = tcp::keep_alive_without_idle_timeout(&socket, timeouts);
-                    let socket = Socket::armed(socket, peer);
+                    let connection = shared.settings.open(Socket::armed(socket, peer));
                     let (shared, alive) = (Arc::clone(&shared), alive.clone());
-                    serve(Accepted { socket, shared, _alive: alive, _permit: permit });
+                    serve(Accepted { connection, shared, _alive: alive, _permit: permit });
                     if waited {
                         // The accept queue was empty: the new connection should run first.
                         future::yield_now().await;
@@ -531,25 +532,73 @@ impl Progress {
 /// A connection that is not served yet.
 struct Accepted<K: Kind> {
     /// On the heap, so that the future of a connection is small.
-    socket: Socket,
+    connection: Connection,
     shared: Arc<Serving<K>>,
     _alive: Sender<Never>,
     _permit: SemaphoreGuardArc,
 }
 
+/// A connection, as small as it can be while it waits for its start packet.
+enum Connection {
+    Open(Box<Driver>),
+    #[cfg(feature = "rustls")]
+    Handshake(Box<Handshake>),
+}
+
+#[cfg(feature = "rustls")]
+struct Handshake {
+    peer: Option<SocketAddr>,
+    driver: BoxFuture<'static, io::Result<Box<Driver>>>,
+}
+
+impl Connection {
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Open(driver) => driver.transport.peer_addr(),
+            #[cfg(feature = "rustls")]
+            Self::Handshake(handshake) => handshake.peer,
+        }
+    }
+
+    async fn driver(self) -> io::Result<Box<Driver>> {
+        match self {
+            Self::Open(driver) => Ok(driver),
+            #[cfg(feature = "rustls")]
+            Self::Handshake(handshake) => handshake.driver.await,
+        }
+    }
+}
+
+impl Settings {
+    fn open(&self, socket: Socket) -> Connection {
+        let (config, accepted_at) = (self.config, now());
+        #[cfg(feature = "rustls")]
+        if let Some(tls) = self.tls.clone() {
+            let timeout = config.timeouts.start.unwrap_or(Duration::MAX);
+            let peer = socket.peer_addr();
+            let driver = Box::pin(async move {
+                let stream = TlsStream::server(socket, tls, timeout).await?;
+                Ok(Driver::server(stream, &config, accepted_at))
+            });
+            return Connection::Handshake(Box::new(Handshake { peer, driver }));
+        }
+        Connection::Open(Driver::server(socket, &config, accepted_at))
+    }
+}
+
 impl<K: Kind> Accepted<K> {
     async fn serve(self) {
-        let (shared, peer) = (&self.shared, self.socket.peer_addr());
+        let (shared, peer) = (&self.shared, self.connection.peer_addr());
         let trace = Trace::accepted(peer);
         let given_up_object = trace.object(); // for one whose own trace is dropped with its future
         let progress = Mutex::new(Progress::Object(None));
         // The block makes and drops what the application's futures hold. A panic there is the application's.
         let serve = async {
             let object = trace.object();
-            let mut driver = match shared.open(self.socket).await {
+            let mut driver = match self.connection.driver().await {
                 Ok(driver) => driver,
                 Err(error) => {
-                    let outcome = Err(error);
+                    let outcome = Err(Error::Handshake { peer, source: Arc::new(error) });
                     object.done(&outcome, None);
                     shared.report(outcome);
                     return None;
@@ -592,23 +641,6 @@ fn lock(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
 }
 
 impl<K: Kind> Serving<K> {
-    /// Completes the TLS handshake, if there is to be one.
-    async fn open(&self, socket: Socket) -> Result<Box<Driver>, Error> {
-        let (config, accepted_at) = (&self.settings.config, now());
-        #[cfg(feature = "rustls")]
-        if let Some(tls) = self.settings.tls.clone() {
-            let peer = socket.peer_addr();
-            let timeout = config.timeouts.start.unwrap_or(Duration::MAX);
-            // On the heap: a connection without TLS should not hold so much.
-            let handshake = Box::pin(TlsStream::server(socket, tls, timeout));
-            return match handshake.await {
-                Ok(stream) => Ok(Driver::server(stream, config, accepted_at)),
-                Err(error) => Err(Error::Handshake { peer, source: Arc::new(error) }),
-            };
-        }
-        Ok(Driver::server(socket, config, accepted_at))
-    }
-
     fn report(&self, outcome: Result<Receipt, Error>) {
         match &self.settings.on_complete {
             Some(on_complete) => _ = catch_application_panic(|| on_complete(outcome)),

@@ -43,7 +43,7 @@ pub struct Socket {
     armed: bool,
     options: WriteOptions,
     /// Made when an object first goes to a file.
-    pipe: Option<Pipe>,
+    pipe: Option<Box<Pipe>>,
 }
 
 impl Socket {
@@ -249,7 +249,7 @@ impl Transport for Socket {
         file: &File,
         max: usize,
     ) -> Poll<io::Result<usize>> {
-        let Some(pipe) = self.pipe.take().or_else(Pipe::new) else {
+        let Some(pipe) = self.pipe.take().or_else(|| Pipe::new().map(Box::new)) else {
             return Poll::Ready(Ok(0)); // the object can be read all the same
         };
         let received = self.poll_readable(cx, |fd| pipe.receive_file(fd, file, max));
