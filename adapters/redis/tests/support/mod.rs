@@ -20,8 +20,10 @@ pub(crate) struct Redis {
     directory: TempDir,
 }
 
+/// Below the ports that the system gives to clients: a server that is started again finds it free.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| fastrand::u16(20_000..32_000)).find(is_free).unwrap()
 }
 
 impl Redis {
