@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use dataserver_bench::tls_baseline::{client_config, server_config, server_name};
 use dataserver_bench::{End, Format, Job, Subject};
 use dataserver_smol::{
     Client, Direction, Entry, ObjectReader, ObjectWriter, Receipt, Request, Server,
@@ -24,8 +25,13 @@ impl Subject for Smol {
         "dataserver-smol".to_owned()
     }
 
+    fn has_tls(&self) -> bool {
+        true
+    }
+
     fn serve(&self, listener: TcpListener, job: &Job) -> io::Result<()> {
         let server = Server::from_listener(listener)?.config(job.config());
+        let server = if job.tls { server.tls(server_config()) } else { server };
         let entry = Entry::exact(job.packet());
         let job = job.clone();
         match job.direction {
@@ -65,8 +71,13 @@ impl Subject for Smol {
     }
 }
 
-async fn transfer(address: SocketAddr, job: &Job) -> io::Result<()> {
+fn client(address: SocketAddr, job: &Job) -> io::Result<Client> {
     let client = Client::new(address)?.config(job.config());
+    Ok(if job.tls { client.tls(client_config(), server_name()) } else { client })
+}
+
+async fn transfer(address: SocketAddr, job: &Job) -> io::Result<()> {
+    let client = client(address, job)?;
     let request = request(job);
     match job.direction {
         Direction::Put => send(client.put(request).await?, job).await,
@@ -83,8 +94,8 @@ fn transfer_in_sessions(
     time: Duration,
 ) -> io::Result<u64> {
     let end = Instant::now() + time;
-    let client = async || {
-        let mut session = Client::new(address)?.config(job.config()).session();
+    let run = async || {
+        let mut session = client(address, job)?.session();
         let mut done = 0;
         while Instant::now() < end {
             match job.direction {
@@ -96,7 +107,7 @@ fn transfer_in_sessions(
         io::Result::Ok(done)
     };
     let executor = smol::LocalExecutor::new();
-    let clients: Vec<_> = (0..at_once).map(|_| executor.spawn(client())).collect();
+    let clients: Vec<_> = (0..at_once).map(|_| executor.spawn(run())).collect();
     async_io::block_on(executor.run(async {
         let mut done = 0;
         for client in clients {
@@ -108,7 +119,7 @@ fn transfer_in_sessions(
 
 fn request(job: &Job) -> Request {
     let request = Request::new(job.packet().key()).size(job.packet().size());
-    if job.packet().is_framed() { request.framed() } else { request }
+    if job.packet().is_framed() { request.framed() } else { request.bare() }
 }
 
 async fn send(mut object: ObjectWriter, job: &Job) -> io::Result<Receipt> {
