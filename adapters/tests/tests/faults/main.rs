@@ -7,13 +7,14 @@ mod leaks;
 mod oracle;
 mod plan;
 mod run;
+mod sessions;
 
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 
 use dataserver_tests::seeds::{self, Counts};
 
 use crate::leaks::Resources;
-use crate::oracle::Ending;
 
 /// The number of concurrent runs. Most of them wait for a timer.
 const CONCURRENT_RUNS: usize = 50;
@@ -21,7 +22,7 @@ const CONCURRENT_RUNS: usize = 50;
 /// Tests that measure the process exclude each other.
 static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
-fn runs(name: &str, count: u64, run: fn(u64) -> Ending) -> Counts {
+fn runs<T: Display + Send>(name: &str, count: u64, run: fn(u64) -> T) -> Counts {
     let _guard = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
     // Sets up what a process keeps, for each pair of adapters and both directions.
     run::warm_up();
@@ -39,6 +40,20 @@ fn short() {
 #[test]
 fn framed_short() {
     runs("faults", 500, run::framed);
+}
+
+#[test]
+fn sessions_short() {
+    runs("faults", 250, sessions::run);
+}
+
+#[test]
+#[ignore = "long: 10,000 runs"]
+fn sessions_long() {
+    let counts = runs("faults", 10_000, sessions::run);
+    for wanted in ["0 of 4", "1 of 4", "2 of 4", "3 of 4", "4 of 4"] {
+        assert!(counts.keys().any(|ending| ending.contains(wanted)), "no run had {wanted} objects");
+    }
 }
 
 #[test]

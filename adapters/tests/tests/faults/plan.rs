@@ -14,7 +14,7 @@ use dataserver_tests::{
 use fastrand::Rng;
 
 /// Shorter than a relay without propagated resets keeps a connection silent.
-const SHORT: Duration = Duration::from_millis(300);
+pub(crate) const SHORT: Duration = Duration::from_millis(300);
 
 /// More than the bytes of a handshake in either direction.
 const HANDSHAKE: u64 = 1500;
