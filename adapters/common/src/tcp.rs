@@ -292,7 +292,7 @@ fn wait_for_connection(listener: impl AsFd) -> io::Result<()> {
 }
 
 /// A socket to [`connect`] to this address. It is armed, but Nagle's algorithm is on: see
-/// [`WriteOptions`].
+/// [`WriteOptions`](crate::WriteOptions).
 ///
 /// # Errors
 /// Returns the error of the system.
