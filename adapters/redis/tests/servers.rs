@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -67,6 +67,8 @@ fn server_process() {
 struct Process {
     child: Child,
     address: SocketAddr,
+    /// Open: the harness of the child says after a minute that it still runs, and fails if nobody could read that.
+    _output: BufReader<ChildStdout>,
 }
 
 impl Process {
@@ -75,10 +77,11 @@ impl Process {
         command.args(["--ignored", "--exact", "server_process", "--nocapture"]);
         command.env(NODES, urls).env(DIRECTORY, directory.path());
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut lines = lines.map_while(Result::ok);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = output.by_ref().lines().map_while(Result::ok);
         let address = lines.find_map(|line| line.strip_prefix("ADDRESS ").map(str::to_owned));
-        Self { child, address: address.expect("the server says its address").parse().unwrap() }
+        let address = address.expect("the server says its address").parse().unwrap();
+        Self { child, address, _output: output }
     }
 }
 
