@@ -125,10 +125,11 @@ impl Tickets {
     /// The tickets of one Redis server, with the default options.
     ///
     /// # Errors
-    /// Returns [`Error::Redis`] if the URL is malformed. Nothing is connected yet.
+    /// Returns [`Error::Redis`] if the URL is malformed, or asks for TLS (`rediss`). Nothing is connected yet.
     ///
     /// ```
     /// let tickets = dataserver_redis::Tickets::open("redis://127.0.0.1")?;
+    /// assert!(dataserver_redis::Tickets::open("rediss://127.0.0.1").is_err());
     /// # Ok::<(), dataserver_redis::Error>(())
     /// ```
     pub fn open(url: &str) -> Result<Self, Error> {
