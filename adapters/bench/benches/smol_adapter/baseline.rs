@@ -1,17 +1,18 @@
-//! The baseline on the same runtime: the same bytes over plain sockets of async-io, on the same executor.
-//! An adapter on this runtime cannot be faster.
+//! The baseline on the same runtime: the same bytes over plain sockets of async-io, or through rustls over them, on
+//! the same executor. An adapter on this runtime cannot be faster.
 
 use std::io::{self, IoSlice};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use async_io::Async;
+use dataserver_bench::tls_baseline::{client_config, server_config, server_name};
 use dataserver_bench::{Job, Subject};
 use dataserver_smol::{Direction, StartPacket};
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use smol::Executor;
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::concurrent::transfer_concurrently;
+use crate::concurrent::{EXECUTOR, run_server, transfer_concurrently};
 
 /// For small objects from and to memory.
 pub(crate) struct AsyncBaseline;
@@ -21,18 +22,26 @@ const BUFFER: usize = 2 * 1024;
 
 impl Subject for AsyncBaseline {
     fn name(&self) -> String {
-        "plain sockets, async-io".to_owned()
+        "sockets of async-io".to_owned()
     }
 
     fn serve(&self, listener: TcpListener, job: &Job) -> io::Result<()> {
         let listener = Async::new(listener)?;
-        let executor = Executor::new();
-        async_io::block_on(executor.run(async {
+        let (direction, bytes, tls) = (job.direction, job.piece(), job.tls);
+        run_server(job, async move {
             loop {
                 let (stream, _) = listener.accept().await?;
-                executor.spawn(serve_one(stream, job.direction, job.piece())).detach();
+                let serve = async move {
+                    if !tls {
+                        return serve_one(stream, direction, bytes).await;
+                    }
+                    stream.get_ref().set_nodelay(true)?;
+                    let stream = TlsAcceptor::from(server_config()).accept(stream).await?;
+                    serve_one(stream, direction, bytes).await
+                };
+                EXECUTOR.spawn(serve).detach();
             }
-        }))
+        })
     }
 
     fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()> {
@@ -46,38 +55,53 @@ impl Subject for AsyncBaseline {
         at_once: usize,
         time: Duration,
     ) -> io::Result<u64> {
-        transfer_concurrently(at_once, time, async || transfer(address, job).await)
+        transfer_concurrently(job, at_once, time, async || transfer(address, job).await)
     }
 }
 
 async fn serve_one(
-    mut stream: Async<TcpStream>,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     direction: Direction,
     bytes: usize,
 ) -> io::Result<()> {
     if direction == Direction::Get {
         stream.read_exact(&mut [0; StartPacket::LEN]).await?;
         stream.write_all(&[7; BUFFER][..bytes]).await?;
-        stream.get_ref().shutdown(Shutdown::Write)?;
+        stream.close().await?;
+        return read_to_the_end(&mut stream).await;
     }
-    read_to_the_end(&mut stream).await
+    read_to_the_end(&mut stream).await?;
+    stream.close().await
 }
 
 async fn transfer(address: SocketAddr, job: &Job) -> io::Result<()> {
-    let mut stream = Async::<TcpStream>::connect(address).await?;
+    let stream = Async::<TcpStream>::connect(address).await?;
+    if !job.tls {
+        return transfer_over(stream, job).await;
+    }
+    stream.get_ref().set_nodelay(true)?;
+    let stream = TlsConnector::from(client_config()).connect(server_name(), stream).await?;
+    transfer_over(stream, job).await
+}
+
+async fn transfer_over(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    job: &Job,
+) -> io::Result<()> {
     let packet = job.packet();
     if job.direction == Direction::Put {
         let object = &[7; BUFFER][..job.piece()];
         let slices = [IoSlice::new(packet.as_bytes()), IoSlice::new(object)];
         _ = stream.write_vectored(&slices).await?;
-        stream.get_ref().shutdown(Shutdown::Write)?;
-    } else {
-        stream.write_all(packet.as_bytes()).await?;
+        stream.close().await?;
+        return read_to_the_end(&mut stream).await;
     }
-    read_to_the_end(&mut stream).await
+    stream.write_all(packet.as_bytes()).await?;
+    read_to_the_end(&mut stream).await?;
+    stream.close().await
 }
 
-async fn read_to_the_end(stream: &mut Async<TcpStream>) -> io::Result<()> {
+async fn read_to_the_end(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
     let mut buffer = [0; BUFFER];
     while stream.read(&mut buffer).await? > 0 {}
     Ok(())

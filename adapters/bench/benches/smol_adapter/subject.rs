@@ -3,24 +3,20 @@
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use dataserver_bench::tls_baseline::{client_config, server_config, server_name};
-use dataserver_bench::{End, Format, Job, Subject, on_threads};
+use dataserver_bench::{End, Format, Job, Subject};
 use dataserver_smol::{
     Client, Direction, Entry, ObjectReader, ObjectWriter, Receipt, Request, Server,
 };
-use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
-use smol::Executor;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
 
 use crate::baseline::AsyncBaseline;
-use crate::concurrent::transfer_concurrently;
+use crate::concurrent::{EXECUTOR, run_server, transfer_concurrently};
 
-/// On an executor with one thread, which also waits for sockets. Over TLS it has one for each processor, because
-/// handshakes and records are computation.
+/// On an executor whose threads also wait for sockets.
 pub(crate) struct Smol;
 
 impl Subject for Smol {
@@ -36,7 +32,7 @@ impl Subject for Smol {
         let server = Server::from_listener(listener)?.config(job.config());
         let server = if job.tls { server.tls(server_config()) } else { server };
         let entry = Entry::exact(job.packet());
-        let threads = threads(job);
+        let served = job;
         let job = job.clone();
         match job.direction {
             Direction::Put => server.on_put(entry, move |object| {
@@ -48,12 +44,8 @@ impl Subject for Smol {
                 async move { send(object, &job).await }
             })?,
         }
-        static EXECUTOR: Executor<'static> = Executor::new();
-        for _ in 1..threads {
-            thread::spawn(|| async_io::block_on(EXECUTOR.run(future::pending::<()>())));
-        }
-        let run = server.run(|connection| EXECUTOR.spawn(connection).detach());
-        Ok(async_io::block_on(EXECUTOR.run(run))?)
+        run_server(served, server.run(|connection| EXECUTOR.spawn(connection).detach()))?;
+        Ok(())
     }
 
     fn transfer(&self, address: SocketAddr, job: &Job) -> io::Result<()> {
@@ -70,20 +62,12 @@ impl Subject for Smol {
         if job.format == Format::Session {
             return transfer_in_sessions(address, job, at_once, time);
         }
-        let threads = threads(job).min(at_once);
-        on_threads(threads, || {
-            let at_once = at_once / threads;
-            transfer_concurrently(at_once, time, async || transfer(address, job).await)
-        })
+        transfer_concurrently(job, at_once, time, async || transfer(address, job).await)
     }
 
     fn runtime(&self) -> Option<&dyn Subject> {
         Some(&AsyncBaseline)
     }
-}
-
-fn threads(job: &Job) -> usize {
-    if job.tls { thread::available_parallelism().map_or(1, NonZeroUsize::get) } else { 1 }
 }
 
 fn client(address: SocketAddr, job: &Job) -> io::Result<Client> {

@@ -81,7 +81,8 @@ fn handshakes(
     let baseline = best(Rounds { rounds: 3, pause }, pairs, &act)?;
     let name = baseline.server.name();
     let server_only = Pair { server: ours, ..baseline.clone() };
-    let pairs = [Pair::both(ours, job.clone()), server_only, baseline];
+    let mut pairs = vec![Pair::both(ours, job.clone()), server_only, baseline];
+    pairs.extend(ours.runtime().map(|runtime| Pair::both(runtime, job)));
     let measured = measure(Rounds { rounds: effort.rounds, pause }, &pairs, &act)?;
     for (side, ours) in ["both sides", "only the server"].into_iter().zip(&measured) {
         report.add(Row {
@@ -91,6 +92,17 @@ fn handshakes(
             unit: "per second",
             ours: ours.rate.clone(),
             theirs: measured[2].rate.clone(),
+            target: Target::AtLeast(0.90),
+        });
+    }
+    for (runtime, of_runtime) in ours.runtime().iter().zip(measured.iter().skip(3)) {
+        report.add(Row {
+            what: format!("{direction}, {at_once} at a time, both sides with dataserver"),
+            baseline: format!("rustls over {}", runtime.name()),
+            label: "rustls on the same runtime",
+            unit: "per second",
+            ours: measured[0].rate.clone(),
+            theirs: of_runtime.rate.clone(),
             target: Target::AtLeast(0.90),
         });
     }
