@@ -2,7 +2,7 @@
 //! the same executor. An adapter on this runtime cannot be faster.
 
 use std::io::{self, IoSlice};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use async_io::Async;
@@ -11,6 +11,7 @@ use dataserver_bench::{Job, Subject};
 use dataserver_smol::{Direction, StartPacket};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use futures_rustls::{TlsAcceptor, TlsConnector};
+use smol::net::TcpStream;
 
 use crate::concurrent::{EXECUTOR, run_server, transfer_concurrently};
 
@@ -30,14 +31,14 @@ impl Subject for AsyncBaseline {
         let (direction, bytes, tls) = (job.direction, job.piece(), job.tls);
         run_server(job, async move {
             loop {
-                let (stream, _) = listener.accept().await?;
+                let stream = TcpStream::from(listener.accept().await?.0);
                 let serve = async move {
                     if !tls {
-                        return serve_one(stream, direction, bytes).await;
+                        return serve_one(stream, direction, bytes, tls).await;
                     }
-                    stream.get_ref().set_nodelay(true)?;
+                    stream.set_nodelay(true)?;
                     let stream = TlsAcceptor::from(server_config()).accept(stream).await?;
-                    serve_one(stream, direction, bytes).await
+                    serve_one(stream, direction, bytes, tls).await
                 };
                 EXECUTOR.spawn(serve).detach();
             }
@@ -63,6 +64,7 @@ async fn serve_one(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     direction: Direction,
     bytes: usize,
+    tls: bool,
 ) -> io::Result<()> {
     if direction == Direction::Get {
         stream.read_exact(&mut [0; StartPacket::LEN]).await?;
@@ -70,16 +72,15 @@ async fn serve_one(
         stream.close().await?;
         return read_to_the_end(&mut stream).await;
     }
-    read_to_the_end(&mut stream).await?;
-    stream.close().await
+    receive(&mut stream, tls).await
 }
 
 async fn transfer(address: SocketAddr, job: &Job) -> io::Result<()> {
-    let stream = Async::<TcpStream>::connect(address).await?;
+    let stream = TcpStream::connect(address).await?;
     if !job.tls {
         return transfer_over(stream, job).await;
     }
-    stream.get_ref().set_nodelay(true)?;
+    stream.set_nodelay(true)?;
     let stream = TlsConnector::from(client_config()).connect(server_name(), stream).await?;
     transfer_over(stream, job).await
 }
@@ -97,8 +98,13 @@ async fn transfer_over(
         return read_to_the_end(&mut stream).await;
     }
     stream.write_all(packet.as_bytes()).await?;
-    read_to_the_end(&mut stream).await?;
-    stream.close().await
+    receive(&mut stream, job.tls).await
+}
+
+/// Over TLS, a receiver ends its own side with a `close_notify`. A plain socket is closed when it is dropped.
+async fn receive(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), tls: bool) -> io::Result<()> {
+    read_to_the_end(stream).await?;
+    if tls { stream.close().await } else { Ok(()) }
 }
 
 async fn read_to_the_end(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {

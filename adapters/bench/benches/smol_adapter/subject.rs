@@ -32,19 +32,18 @@ impl Subject for Smol {
         let server = Server::from_listener(listener)?.config(job.config());
         let server = if job.tls { server.tls(server_config()) } else { server };
         let entry = Entry::exact(job.packet());
-        let served = job;
-        let job = job.clone();
+        let handled = job.clone();
         match job.direction {
             Direction::Put => server.on_put(entry, move |object| {
-                let job = job.clone();
+                let job = handled.clone();
                 async move { receive(object, &job).await }
             })?,
             Direction::Get => server.on_get(entry, move |object| {
-                let job = job.clone();
+                let job = handled.clone();
                 async move { send(object, &job).await }
             })?,
         }
-        run_server(served, server.run(|connection| EXECUTOR.spawn(connection).detach()))?;
+        run_server(job, server.run(|connection| EXECUTOR.spawn(connection).detach()))?;
         Ok(())
     }
 
